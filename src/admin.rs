@@ -1,0 +1,167 @@
+//! What may a person ask a running node, and what does it answer? The same words over the UNIX socket and at rest.
+//!
+//! One JSON object a line each way. Bytes are base64 (RFC 4648, padded) beside their type name.
+
+use serde::{Deserialize, Serialize};
+
+/// A question.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(
+    missing_docs,
+    reason = "the names say it; each field is spelt out in docs/operating/command-line.md"
+)]
+pub enum AdminRequest {
+    /// The node's status. Answered by every worker with its [`WorkerStatus`].
+    Status,
+    /// State entries in key order, behind `after` if given.
+    StateList {
+        function_type: Option<String>,
+        id: Option<String>,
+        after: Option<String>,
+        entries_max: u32,
+    },
+    /// All entries of one state.
+    StateGet {
+        function_type: String,
+        id: String,
+        name: String,
+    },
+    /// Sets one persisted value; goes through an epoch like any other change.
+    StateSet {
+        function_type: String,
+        id: String,
+        name: String,
+        value: AdminValue,
+    },
+    /// Deletes all entries of one state.
+    StateDelete {
+        function_type: String,
+        id: String,
+        name: String,
+    },
+    /// Dead letters in key order, behind `after` if given.
+    DeadLetterList { after: Option<String>, entries_max: u32 },
+    /// One dead letter with its payload.
+    DeadLetterShow { key: String },
+    /// Sends dead letters again, in order: one, or all of an address.
+    DeadLetterRetry { key: String },
+    /// Drops a dead letter for good.
+    DeadLetterDrop { key: String },
+}
+
+/// An answer of one worker.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+#[expect(
+    missing_docs,
+    reason = "the names say it; each field is spelt out in docs/operating/command-line.md"
+)]
+pub enum AdminReply {
+    Status(WorkerStatus),
+    /// Entries in key order; `more` if the list was cut off.
+    State {
+        entries: Vec<StateEntry>,
+        more: bool,
+    },
+    DeadLetters {
+        letters: Vec<DeadLetterEntry>,
+        more: bool,
+    },
+    /// Done and committed; how many things it concerned.
+    Done {
+        count: u64,
+    },
+    /// Not done: the caller's mistake or a failed read.
+    Error {
+        text: String,
+    },
+}
+
+/// Bytes with their type.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct AdminValue {
+    /// The type name.
+    pub typename: String,
+    /// Base64.
+    pub bytes: String,
+}
+
+/// One state entry.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct StateEntry {
+    /// Its place in the list; pass it as `after`.
+    pub key: String,
+    pub function_type: String,
+    pub id: String,
+    pub name: String,
+    /// Base64 of a table's encoded key or a buffer's element number; empty for a persisted value.
+    pub subkey: String,
+    pub value: AdminValue,
+    /// Milliseconds of runtime time until it expires; absent if never.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// One dead letter.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct DeadLetterEntry {
+    /// Its name; pass it to show, retry and drop.
+    pub key: String,
+    /// The function it was for, or `fogfun/session` for a record of an ingress or egress.
+    pub function_type: String,
+    pub id: String,
+    pub caller: Option<String>,
+    /// Why it is here.
+    pub reason: String,
+    pub attempts: u32,
+    /// Runtime time in milliseconds when it failed for good.
+    pub at_ms: u64,
+    pub value: AdminValue,
+}
+
+/// How one worker is.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct WorkerStatus {
+    pub worker: usize,
+    pub working_epoch: u64,
+    pub committed_epoch: u64,
+    pub memory_bytes: u64,
+    pub memory_bytes_max: u64,
+    pub instances: u64,
+    pub messages_waiting: u64,
+    pub messages_spilled: u64,
+    pub messages_unsent: u64,
+    pub messages_delayed: u64,
+    /// Messages for function types that the module no longer binds, by type.
+    pub messages_unbound: Vec<(String, u64)>,
+    pub dead_letters: u64,
+    /// Addresses that wait because an invocation of theirs failed and is tried again.
+    pub addresses_retrying: u64,
+    /// Every address waits for memory.
+    pub saturated: bool,
+    pub sessions: Vec<SessionStatus>,
+    /// Counters by name: invocations, events, drops by reason.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// How one session is.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SessionStatus {
+    pub name: String,
+    /// `connected`, `connecting`, `waiting` (to reconnect), `stopped` or `taken-over`.
+    pub connection: String,
+    pub incarnation: u64,
+    pub intake_open: bool,
+    pub accepted_unfinished: u64,
+    pub outbox_entries: u64,
+    pub outbox_in_flight: u64,
+    pub received: u64,
+    pub published: u64,
+    /// Records received with QoS 0, 1, 2.
+    pub received_by_qos: [u64; 3],
+    pub last_error: Option<String>,
+}

@@ -1,0 +1,36 @@
+//! How much of everything? Every bound of FogFun, with its unit, what it costs and what happens when it is reached.
+//!
+//! A bound that a board may choose is a field of [`Board`](crate::module::Board); the constants here hold on every board.
+//! Their relations are assertions at compile time, so a bad edit does not build.
+
+/// Key groups of a data directory (hash of the id modulo this). Fixed when the directory is created.
+pub const KEY_GROUPS: u16 = 128;
+
+/// Longest id of an address, in bytes of UTF-8. With the next two it keeps every key within LMDB's 511 bytes.
+pub const ID_BYTES_MAX: usize = 160;
+/// Longest function type `namespace/name`, in bytes of UTF-8.
+pub const FUNCTION_TYPE_BYTES_MAX: usize = 120;
+/// Longest name of a persisted state, in bytes of UTF-8.
+pub const STATE_NAME_BYTES_MAX: usize = 64;
+/// Longest key of a [`PersistedTable`](crate::PersistedTable) entry, in bytes of its encoding.
+pub const TABLE_KEY_BYTES_MAX: usize = 128;
+/// Longest cancellation token, in bytes of UTF-8.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// LMDB's bound on a key (`mdb_env_get_maxkeysize`), in bytes.
+pub const BASE_KEY_BYTES_MAX: usize = 511;
+
+/// Longest value of a state, argument of a message or payload of a record, in bytes (256 KiB: a 64 MiB budget holds
+/// many of them, and no sensor sends more).
+pub const VALUE_BYTES_MAX: usize = 256 * 1024;
+
+/// Workers of one node at most: barriers and credits are kept in words of this many bits.
+pub const WORKERS_MAX: usize = 64;
+
+// group + kind + three length bytes + what they count + the longest tail (a table's key).
+const _: () = assert!(
+    2 + 1 + 3 + ID_BYTES_MAX + FUNCTION_TYPE_BYTES_MAX + STATE_NAME_BYTES_MAX + TABLE_KEY_BYTES_MAX
+        <= BASE_KEY_BYTES_MAX
+);
+// A length is one byte in a key.
+const _: () = assert!(ID_BYTES_MAX <= 255 && FUNCTION_TYPE_BYTES_MAX <= 255 && STATE_NAME_BYTES_MAX <= 255);
+const _: () = assert!(WORKERS_MAX <= KEY_GROUPS as usize);

@@ -1,0 +1,3 @@
+//! The stock binary: everything but embedded functions.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! How do records come in and go out? Over MQTT sessions whose state is ours, not a client library's.
+
+pub mod config;
+pub mod session;
