@@ -10,6 +10,7 @@ pub mod message;
 pub mod mqtt;
 pub mod node;
 pub mod payload;
+pub mod sim;
 pub mod state;
 pub mod store;
 pub mod typed_value;

@@ -2,4 +2,12 @@
 
 pub mod codec;
 pub mod config;
+mod inbound;
+pub mod io;
+mod outbound;
+mod progress;
+mod reconnect;
 pub mod session;
+mod subscriptions;
+mod values;
+mod wire;
