@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod admin;
+pub mod egress;
 pub mod epoch;
 pub mod function;
 pub mod key_group;
@@ -15,3 +16,5 @@ pub mod state;
 pub mod store;
 pub mod typed_value;
 pub mod worker;
+
+pub use egress::MqttRecord;

@@ -34,3 +34,25 @@ const _: () = assert!(
 // A length is one byte in a key.
 const _: () = assert!(ID_BYTES_MAX <= 255 && FUNCTION_TYPE_BYTES_MAX <= 255 && STATE_NAME_BYTES_MAX <= 255);
 const _: () = assert!(WORKERS_MAX <= KEY_GROUPS as usize);
+
+/// Longest topic name or filter, in bytes of UTF-8: MQTT counts them with 16 bits.
+pub const TOPIC_BYTES_MAX: usize = 65_535;
+/// Longest message id that an ingress remembers, in bytes; a longer one makes its record a dead letter.
+pub const MESSAGE_ID_BYTES_MAX: usize = 128;
+/// Longest scope of a message id (a topic or a captured level), in bytes; it is part of a key of the base.
+pub const SCOPE_BYTES_MAX: usize = 256;
+/// Message ids that one scope of an ingress may remember; each costs its length and about 40 bytes in the base.
+pub const MESSAGE_IDS_REMEMBERED_MAX: u16 = 10_000;
+/// Largest `module.yaml`, in bytes; a larger one is refused unread.
+pub const MODULE_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of a `module.yaml`; the deepest field that means something is six levels down.
+pub const MODULE_DEPTH_MAX: usize = 32;
+/// YAML nodes of a `module.yaml`, aliases counted as often as they are used (some 100 bytes each while it is read).
+pub const MODULE_NODES_MAX: usize = 100_000;
+/// Errors that one load reports; what is beyond is counted.
+pub const LOAD_ERRORS_MAX: usize = 50;
+/// Topics of one ingress: every pair of them is checked for overlap.
+pub const INGRESS_TOPICS_MAX: usize = 256;
+
+// group + kind + length byte + session name + scope.
+const _: () = assert!(2 + 1 + 1 + FUNCTION_TYPE_BYTES_MAX + SCOPE_BYTES_MAX <= BASE_KEY_BYTES_MAX);

@@ -1,7 +1,9 @@
 //! How do records come in and go out? Over MQTT sessions whose state is ours, not a client library's.
 
+mod builtin;
 pub mod codec;
 pub mod config;
+pub mod format;
 mod inbound;
 pub mod io;
 mod outbound;
@@ -9,5 +11,6 @@ mod progress;
 mod reconnect;
 pub mod session;
 mod subscriptions;
+pub mod topic;
 mod values;
 mod wire;
