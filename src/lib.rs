@@ -13,4 +13,5 @@ pub mod payload;
 pub mod state;
 pub mod store;
 pub mod typed_value;
+pub mod values;
 pub mod worker;
