@@ -34,3 +34,11 @@ const _: () = assert!(
 // A length is one byte in a key.
 const _: () = assert!(ID_BYTES_MAX <= 255 && FUNCTION_TYPE_BYTES_MAX <= 255 && STATE_NAME_BYTES_MAX <= 255);
 const _: () = assert!(WORKERS_MAX <= KEY_GROUPS as usize);
+
+/// What the effects of one invocation may hold before they are the function's error, in bytes of memory (4 MiB: 16 of the
+/// largest values). A function that sends without end ends here, not when the board is out of memory.
+pub const EFFECTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest delay of a delayed message, in milliseconds (100 years). With it no due time can overflow.
+pub const DELAY_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+const _: () = assert!(2 * VALUE_BYTES_MAX <= EFFECTS_BYTES_MAX);
