@@ -234,13 +234,13 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// Counts what an effect costs before it is taken; a refused one costs nothing.
     fn account(&mut self, bytes: usize) -> Result<(), FunctionError> {
-        self.effects_bytes += bytes;
-        if EFFECTS_BYTES_MAX < self.effects_bytes {
-            return Err(FunctionError::new(format!(
-                "the effects of one invocation are more than {EFFECTS_BYTES_MAX} bytes"
-            )));
+        let effects_bytes = self.effects_bytes + bytes;
+        if EFFECTS_BYTES_MAX < effects_bytes {
+            return Err(too_many_effects());
         }
+        self.effects_bytes = effects_bytes;
         Ok(())
     }
 }
@@ -255,7 +255,7 @@ impl Context<'_> {
         expiration: Expiration,
         decode: impl FnOnce(&StateValue) -> Result<T, ValueError>,
     ) -> Result<Option<T>, FunctionError> {
-        let named = |error| FunctionError::caused_by(format!("state `{name}`"), ValueError::from(error));
+        let named = |error: ValueError| FunctionError::caused_by(format!("state `{name}`"), error);
         match staged(&self.effects.mutations, name, subkey) {
             Staged::Put(value) => return decode(value).map(Some).map_err(named),
             Staged::Gone => return Ok(None),
@@ -315,7 +315,6 @@ impl Context<'_> {
             })
             .max()
             .cloned();
-        // What is staged beside a refresh lies behind what was there before.
         let last_before = match since_clear {
             Some(_) => None,
             None => self.state.last(name)?,
@@ -354,20 +353,16 @@ impl Context<'_> {
 
     /// Appends a change, or puts it in the place of a recent one of the same entry.
     pub(crate) fn stage(&mut self, name: &SmolStr, change: Change) -> Result<(), FunctionError> {
-        let recent = self
-            .effects
-            .mutations
-            .iter_mut()
-            .rev()
-            .take(REPLACE_LOOKBACK)
-            .filter(|mutation| mutation.name == *name)
-            .take_while(|mutation| mutation.change != Change::Clear)
-            .find(|mutation| subkey_of(&mutation.change) == subkey_of(&change));
+        let recent = recent_of_same_entry(&mut self.effects.mutations, name, &change);
         if let Some(mutation) = recent {
-            let (before, after) = (change_bytes(&mutation.change), change_bytes(&change));
+            let freed = change_bytes(&mutation.change);
+            let effects_bytes = self.effects_bytes + change_bytes(&change) - freed;
+            if EFFECTS_BYTES_MAX < effects_bytes {
+                return Err(too_many_effects());
+            }
+            self.effects_bytes = effects_bytes;
             mutation.change = change;
-            self.effects_bytes = self.effects_bytes.saturating_sub(before);
-            return self.account(after);
+            return Ok(());
         }
         self.account(size_of::<Mutation>() + change_bytes(&change))?;
         let name = name.clone();
@@ -392,6 +387,21 @@ fn staged<'e>(mutations: &'e [Mutation], name: &SmolStr, wanted: &Payload) -> St
         }
     }
     Staged::Untouched
+}
+
+/// A recently staged change that `change` makes void: of the same entry, with no clear in between.
+fn recent_of_same_entry<'e>(
+    mutations: &'e mut [Mutation],
+    name: &SmolStr,
+    change: &Change,
+) -> Option<&'e mut Mutation> {
+    mutations
+        .iter_mut()
+        .rev()
+        .take(REPLACE_LOOKBACK)
+        .filter(|mutation| mutation.name == *name)
+        .take_while(|mutation| mutation.change != Change::Clear)
+        .find(|mutation| subkey_of(&mutation.change) == subkey_of(change))
 }
 
 /// Where the changes begin that came after the last clear of this state.
@@ -438,6 +448,12 @@ pub(crate) fn check_size(value: &TypedValue) -> Result<(), FunctionError> {
         )));
     }
     Ok(())
+}
+
+fn too_many_effects() -> FunctionError {
+    FunctionError::new(format!(
+        "the effects of one invocation are more than {EFFECTS_BYTES_MAX} bytes"
+    ))
 }
 
 fn checked_token(token: &str) -> Result<SmolStr, FunctionError> {
