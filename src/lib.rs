@@ -12,9 +12,12 @@ pub mod mqtt;
 pub mod node;
 pub mod payload;
 pub mod sim;
+pub mod router;
 pub mod state;
 pub mod store;
+pub mod testing;
 pub mod typed_value;
+pub mod values;
 pub mod worker;
 
 pub use egress::MqttRecord;

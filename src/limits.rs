@@ -56,3 +56,10 @@ pub const INGRESS_TOPICS_MAX: usize = 256;
 
 // group + kind + length byte + session name + scope.
 const _: () = assert!(2 + 1 + 1 + FUNCTION_TYPE_BYTES_MAX + SCOPE_BYTES_MAX <= BASE_KEY_BYTES_MAX);
+/// What the effects of one invocation may hold before they are the function's error, in bytes of memory (4 MiB: 16 of the
+/// largest values). A function that sends without end ends here, not when the board is out of memory.
+pub const EFFECTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest delay of a delayed message, in milliseconds (100 years). With it no due time can overflow.
+pub const DELAY_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+const _: () = assert!(2 * VALUE_BYTES_MAX <= EFFECTS_BYTES_MAX);
