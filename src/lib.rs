@@ -5,6 +5,7 @@ pub mod admin;
 pub mod egress;
 pub mod epoch;
 pub mod function;
+pub mod host;
 pub mod key_group;
 pub mod limits;
 pub mod message;

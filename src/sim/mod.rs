@@ -1,3 +1,5 @@
-//! What stands in for the world? Parts of it that are pure machines, so that a run repeats from its seed.
+//! How do we know that the promises hold? The world as pure machines, so that a run repeats from its seed.
 
+pub mod base;
 pub mod broker;
+pub mod disk;

@@ -1,0 +1,4 @@
+//! What does the operating system do for us? The only code that calls it.
+
+pub mod base;
+pub mod files;
