@@ -8,6 +8,7 @@ pub mod function;
 pub mod key_group;
 pub mod limits;
 pub mod message;
+pub mod module;
 pub mod mqtt;
 pub mod node;
 pub mod payload;

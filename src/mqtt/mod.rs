@@ -5,4 +5,4 @@ pub mod format;
 pub mod session;
 pub mod topic;
 
-mod builtin;
+pub(crate) mod builtin;
