@@ -9,6 +9,7 @@ pub mod host;
 pub mod key_group;
 pub mod limits;
 pub mod message;
+pub mod module;
 pub mod mqtt;
 pub mod node;
 pub mod payload;

@@ -16,7 +16,7 @@ use std::fmt;
 
 /// A value of a built-in type.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Builtin<'a> {
+pub(crate) enum Builtin<'a> {
     Bool(bool),
     Int(i32),
     Long(i64),
@@ -27,7 +27,7 @@ pub(super) enum Builtin<'a> {
 
 impl<'a> Builtin<'a> {
     /// Reads a value; `None` if the type is no built-in, `Some(Err(_))` if the bytes are not of that type.
-    pub(super) fn decode(typename: &str, bytes: &'a [u8]) -> Option<Result<Self, NotOfItsType>> {
+    pub(crate) fn decode(typename: &str, bytes: &'a [u8]) -> Option<Result<Self, NotOfItsType>> {
         let value = match typename {
             BOOL => match bytes {
                 [] | [8, 0] => Some(Self::Bool(false)),
@@ -45,7 +45,7 @@ impl<'a> Builtin<'a> {
     }
 
     /// The type's name.
-    pub(super) fn typename(&self) -> &'static str {
+    pub(crate) fn typename(&self) -> &'static str {
         match self {
             Self::Bool(_) => BOOL,
             Self::Int(_) => INT,
@@ -57,7 +57,7 @@ impl<'a> Builtin<'a> {
     }
 
     /// The canonical bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         match *self {
             Self::Bool(false) | Self::Int(0) | Self::Long(0) | Self::Text("") => Vec::new(),
             Self::Bool(true) => vec![8, 1],
@@ -97,7 +97,7 @@ impl fmt::Display for Builtin<'_> {
 
 /// The bytes are not a message of the type that their name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotOfItsType;
+pub(crate) struct NotOfItsType;
 
 fn is_plain(value: f64) -> bool {
     let size = value.abs();
@@ -131,12 +131,12 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(rest).ok()
 }
 
-pub(super) const BOOL: &str = "io.statefun.types/bool";
-pub(super) const INT: &str = "io.statefun.types/int";
-pub(super) const LONG: &str = "io.statefun.types/long";
-pub(super) const FLOAT: &str = "io.statefun.types/float";
-pub(super) const DOUBLE: &str = "io.statefun.types/double";
-pub(super) const STRING: &str = "io.statefun.types/string";
+pub(crate) const BOOL: &str = "io.statefun.types/bool";
+pub(crate) const INT: &str = "io.statefun.types/int";
+pub(crate) const LONG: &str = "io.statefun.types/long";
+pub(crate) const FLOAT: &str = "io.statefun.types/float";
+pub(crate) const DOUBLE: &str = "io.statefun.types/double";
+pub(crate) const STRING: &str = "io.statefun.types/string";
 
 /// The tag of field 1 with each wire type.
 const FIXED64: u8 = 0x09;

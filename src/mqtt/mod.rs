@@ -1,6 +1,6 @@
 //! How do records come in and go out? Over MQTT sessions whose state is ours, not a client library's.
 
-mod builtin;
+pub(crate) mod builtin;
 pub mod codec;
 pub mod config;
 pub mod format;
