@@ -192,10 +192,11 @@ fn what_is_too_large_is_refused() {
 fn a_function_that_sends_without_end_is_stopped() {
     let mut sent = 0;
     let result = once(|context, _| {
-        loop {
+        for _ in 0..EFFECTS_BYTES_MAX / size_of::<Message>() + 1 {
             context.send(address(OTHER, "y"), 1_i64)?;
             sent += 1;
         }
+        Ok(())
     });
     assert!(result.unwrap_err().to_string().contains("effects"));
     assert!(0 < sent && sent * size_of::<Message>() <= EFFECTS_BYTES_MAX);
@@ -485,6 +486,43 @@ proptest! {
     ) {
         check(expiration, &invocations);
     }
+}
+
+#[test]
+fn an_append_goes_behind_what_a_view_did_not_refresh() {
+    let append = |number| vec![Step::Append(vec![number])];
+    // The second element is as fresh as it can be when the view refreshes the first.
+    check(
+        Expiration::AfterCall(Duration::from_millis(50)),
+        &[
+            (0, false, append(1)),
+            (1, false, append(2)),
+            (0, false, vec![Step::View, Step::Append(vec![3]), Step::View]),
+        ],
+    );
+}
+
+#[test]
+fn a_refused_effect_is_none_even_if_its_error_is_caught() {
+    let text = PersistedValue::<String>::new("text");
+    let effects = once(|context, _| {
+        for key in 0.. {
+            let value = vec![0; VALUE_BYTES_MAX / 2];
+            if context
+                .send(address(OTHER, "y"), TypedValue::new("t", value))
+                .is_err()
+            {
+                break;
+            }
+            assert!(key < EFFECTS_BYTES_MAX, "never refused");
+        }
+        text.set(context, "small".into())?;
+        assert!(text.set(context, "x".repeat(VALUE_BYTES_MAX / 2)).is_err());
+        assert_eq!(text.get(context)?.as_deref(), Some("small"));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((effects.messages.len(), effects.mutations.len()), (31, 1));
 }
 
 #[test]
