@@ -8,7 +8,7 @@ use super::error::{LoadErrors, Place, Report};
 use super::specification::Specification;
 use super::suggest;
 use crate::address::TypeName;
-use crate::function::StatefulFunction;
+use crate::function::{Directory, StatefulFunction};
 use crate::mqtt::config::{Role, SessionConfig};
 use crate::router::Router;
 
@@ -311,3 +311,13 @@ const RESERVED_NAMESPACE: &str = "fogfun";
 
 #[cfg(test)]
 mod tests;
+
+impl Directory for Application {
+    fn binds_function(&self, function_type: &TypeName) -> bool {
+        self.binds(function_type.as_str())
+    }
+
+    fn has_egress(&self, egress: &TypeName) -> bool {
+        self.egress(egress).is_some()
+    }
+}

@@ -2,4 +2,10 @@
 
 pub mod base;
 pub mod broker;
+pub mod client;
+pub mod counting;
 pub mod disk;
+pub mod simulation;
+
+#[cfg(test)]
+mod tests;
