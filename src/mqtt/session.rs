@@ -846,3 +846,6 @@ const STALE_SYNC: Duration = Duration::from_secs(60);
 /// MQTT 5 reason codes.
 const PROTOCOL_ERROR: u8 = 0x82;
 const SESSION_TAKEN_OVER: u8 = 0x8E;
+
+#[cfg(test)]
+mod tests;

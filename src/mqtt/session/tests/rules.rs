@@ -1,0 +1,1 @@
+//! One named test for each rule of the machine.
