@@ -336,7 +336,7 @@ impl World {
             }
             let is_faulty = step < records * 30;
             self.step(is_faulty);
-            if !is_faulty && step % 500 == 0 && records <= self.seen.len() && self.is_at_rest() {
+            if !is_faulty && step % 500 == 0 && records <= self.distinct() && self.is_at_rest() {
                 break;
             }
         }
@@ -348,6 +348,10 @@ impl World {
             self.seen
         );
         self.seen.clone()
+    }
+
+    fn distinct(&self) -> usize {
+        self.seen.iter().collect::<std::collections::BTreeSet<_>>().len()
     }
 
     fn is_at_rest(&self) -> bool {
