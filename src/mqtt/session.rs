@@ -472,6 +472,12 @@ impl Session {
     /// The broker knows nothing of what we owe each other: all that is unfinished belongs to the past.
     fn begin_incarnation(&mut self, now: Instant, session_present: bool) -> u64 {
         let old = self.incarnation;
+        // What is known to be done must stay done until the frame that moves the rest is committed.
+        let id = self.config.name.as_str();
+        self.inbound.journal.hurry(now);
+        self.inbound.emit(now, id, old, &mut self.wire);
+        self.outbound.journal.hurry(now);
+        self.outbound.emit(now, id, old, &mut self.wire);
         self.incarnation += 1;
         let forgotten = self.inbound.start_over(old);
         let again = self.outbound.start_over(old);
@@ -632,6 +638,8 @@ impl Session {
     fn on_committed(&mut self, now: Instant, epoch: Epoch) {
         self.inbound.on_committed(now, epoch, &mut self.wire);
         self.outbound.on_committed(now, epoch, &mut self.wire);
+        self.inbound.journal.ride(now);
+        self.outbound.journal.ride(now);
         let id = self.config.name.as_str();
         let wire = &mut self.wire;
         self.stale.retain(|(incarnation, cut)| {
@@ -846,3 +854,6 @@ const STALE_SYNC: Duration = Duration::from_secs(60);
 /// MQTT 5 reason codes.
 const PROTOCOL_ERROR: u8 = 0x82;
 const SESSION_TAKEN_OVER: u8 = 0x8E;
+
+#[cfg(test)]
+mod tests;
