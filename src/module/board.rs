@@ -121,7 +121,7 @@ board! {
     reconnect_max_ms: u64 = 30_000, 100 ..= 3_600_000;
     /// Milliseconds that a stop may take: finish the epoch, commit, disconnect. Too small: work is done again at the next start.
     /// Too large: the supervisor kills first.
-    stop_max_ms: u64 = 10_000, 100 ..= 600_000;
+    stop_max_ms: u64 = 8_000, 100 ..= 600_000;
 }
 
 impl Board {
