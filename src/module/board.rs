@@ -88,9 +88,6 @@ board! {
     /// Milliseconds that one call of an embedded function may take before the process is ended. Too small: a slow card or a
     /// busy board looks like an endless loop. Too large: an endless loop stops its worker that long.
     invocation_max_ms: u64 = 5_000, 100 ..= 600_000;
-    /// Bytes that the effects of one invocation may take. Too small: large fan-outs are errors. Too large: must fit an empty
-    /// share of the account.
-    effects_bytes_max: u64 = 1_048_576, 262_144 ..= 16_777_216;
     /// Messages that wait in the mailboxes of one worker before they spill to the base. Too small: spills in every burst. Too
     /// large: the memory account stops them anyway.
     mailbox_messages_max: u32 = 100_000, 100 ..= 10_000_000;
@@ -121,7 +118,7 @@ board! {
     reconnect_max_ms: u64 = 30_000, 100 ..= 3_600_000;
     /// Milliseconds that a stop may take: finish the epoch, commit, disconnect. Too small: work is done again at the next start.
     /// Too large: the supervisor kills first.
-    stop_max_ms: u64 = 10_000, 100 ..= 600_000;
+    stop_max_ms: u64 = 8_000, 100 ..= 600_000;
 }
 
 impl Board {
@@ -242,10 +239,10 @@ impl Board {
                 "`log_bytes_max` ≤ `memory_bytes`",
             ),
             (
-                self.epoch_bytes.saturating_mul(2) + self.effects_bytes_max <= self.worker_memory_bytes(),
-                &["workers", "memory_bytes", "epoch_bytes", "effects_bytes_max"],
+                self.epoch_bytes.saturating_mul(3) <= self.worker_memory_bytes(),
+                &["workers", "memory_bytes", "epoch_bytes"],
                 "a worker's share of the memory is too small for its epochs",
-                "2 × `epoch_bytes` + `effects_bytes_max` ≤ `memory_bytes` / `workers`",
+                "3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 self.session_reserve_bytes() <= self.worker_memory_bytes() / 2,
@@ -300,8 +297,8 @@ const ABOUT: &str = "about";
 /// Largest board file, in bytes.
 const BOARD_BYTES_MAX: usize = 65_536;
 
-// A session can carry the largest packet there is; every worker that a board may ask for exists; an invocation's effects hold a value.
-const _: () = assert!(VALUE_BYTES_MAX + 65_536 == 327_680 && WORKERS_MAX == 64 && VALUE_BYTES_MAX <= 262_144);
+// A session can carry the largest packet there is; every worker that a board may ask for exists.
+const _: () = assert!(VALUE_BYTES_MAX + 65_536 == 327_680 && WORKERS_MAX == 64);
 
 #[cfg(test)]
 mod tests {
@@ -348,7 +345,7 @@ mod tests {
             ),
             (
                 "workers = 4\nreceive_maximum = 100\nepoch_bytes = 8_388_608\n",
-                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 2 × `epoch_bytes` + `effects_bytes_max` ≤ `memory_bytes` / `workers`",
+                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 "receive_maximum = 65535\n",
