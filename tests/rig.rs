@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use support::books;
 use support::mosquitto::{Mosquitto, Tuning};
+use support::node::{Failpoint, Node};
 use support::publisher::{Pace, ToPublish, publish};
 use support::subscriber::{Record, Subscriber};
 use support::wire::{Qos, Version};
@@ -164,4 +165,49 @@ fn repeats_are_told_by_message_id_alone() {
     ];
     assert_eq!(books::without_repeats(&records, "id").len(), 2);
     assert_eq!(books::without_repeats(&records, "other").len(), 3);
+}
+
+/// A node that is a shell script: it ends as it is told to.
+fn pretender(script: &str) -> (tempfile::TempDir, Node) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = support::scratch("pretender");
+    let binary = directory.path().join("pretender");
+    std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let node = Node::new(&binary, "", &[]);
+    (directory, node)
+}
+
+#[test]
+fn a_death_at_a_named_point_is_told() {
+    let (_directory, mut node) =
+        pretender("echo ${FOGFUN_FAILPOINT%:*} >> $FOGFUN_FAILPOINT_LOG; kill -9 $$");
+    for deaths in 1..3 {
+        node.start_to_die(Failpoint::AfterSync, 7);
+        assert!(node.wait_death(Failpoint::AfterSync, support::node::PATIENCE));
+        assert_eq!(node.failpoints(), vec!["after-sync"; deaths]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a death was not signed by a named point")]
+fn a_death_that_nothing_signed_is_not_taken_for_one() {
+    let (_directory, mut node) = pretender("kill -9 $$");
+    node.start_to_die(Failpoint::AfterSync, 7);
+    node.wait_death(Failpoint::AfterSync, support::node::PATIENCE);
+}
+
+#[test]
+#[should_panic(expected = "the node ended otherwise")]
+fn a_crash_is_not_taken_for_a_death_at_a_named_point() {
+    let (_directory, mut node) = pretender("exit 101");
+    node.start_to_die(Failpoint::AfterSync, 7);
+    node.wait_death(Failpoint::AfterSync, support::node::PATIENCE);
+}
+
+#[test]
+#[should_panic(expected = "the node ended before it was ready")]
+fn a_node_that_ends_at_once_is_not_ready() {
+    let (_directory, mut node) = pretender("echo out of luck >&2; exit 1");
+    node.start();
 }

@@ -95,6 +95,13 @@ impl Mosquitto {
         std::fs::read_to_string(self.directory.path().join("broker.log")).unwrap_or_default()
     }
 
+    /// Has it said that this client subscribed to this filter?
+    pub fn has_subscription(&self, client_id: &str, filter: &str) -> bool {
+        self.log()
+            .lines()
+            .any(|line| line.contains(&format!(" {client_id} ")) && line.ends_with(filter))
+    }
+
     fn end(&mut self, signal: Signal) {
         let Some(mut child) = self.child.take() else {
             return;
@@ -120,7 +127,7 @@ impl Mosquitto {
         }
         writeln!(
             text,
-            "log_type error\nlog_type warning\nlog_type notice\nlog_dest stderr"
+            "log_type error\nlog_type warning\nlog_type notice\nlog_type subscribe\nlog_dest stderr"
         )
         .unwrap();
         std::fs::write(self.directory.path().join("broker.conf"), text).unwrap();

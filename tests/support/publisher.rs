@@ -136,7 +136,7 @@ impl Publisher {
                 }
                 Phase::Released => {
                     let id = packet_id(first + offset);
-                    wire::acknowledge(Acknowledge::PubRel, id, &mut connection.out);
+                    wire::acknowledge(Acknowledge::Rel, id, &mut connection.out);
                 }
                 Phase::Done => {}
             }
@@ -189,7 +189,7 @@ impl Publisher {
             Received::PubAck { id, failed: None } | Received::PubComp { id } => self.advance(id, Phase::Done),
             Received::PubRec { id, failed: None } => {
                 self.advance(id, Phase::Released);
-                wire::acknowledge(Acknowledge::PubRel, id, &mut connection.out);
+                wire::acknowledge(Acknowledge::Rel, id, &mut connection.out);
             }
             Received::Disconnect(_) => return Err(Gone),
             other => panic!("a publisher got {other:?}"),

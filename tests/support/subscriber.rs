@@ -167,7 +167,7 @@ impl Recording {
             Received::Publish(publish) => self.take(publish, connection),
             Received::PubRel { id } => {
                 self.held.remove(&id);
-                wire::acknowledge(Acknowledge::PubComp, id, &mut connection.out);
+                wire::acknowledge(Acknowledge::Comp, id, &mut connection.out);
             }
             Received::SubAck { failed: None } => self.shared.subscribed.store(true, Ordering::Release),
             Received::PingResp => {}
@@ -181,11 +181,11 @@ impl Recording {
         let is_new = match publish.qos {
             Qos::AtMostOnce => true,
             Qos::AtLeastOnce => {
-                wire::acknowledge(Acknowledge::PubAck, publish.pkid, &mut connection.out);
+                wire::acknowledge(Acknowledge::Ack, publish.pkid, &mut connection.out);
                 true
             }
             Qos::ExactlyOnce => {
-                wire::acknowledge(Acknowledge::PubRec, publish.pkid, &mut connection.out);
+                wire::acknowledge(Acknowledge::Rec, publish.pkid, &mut connection.out);
                 self.held.insert(publish.pkid)
             }
         };

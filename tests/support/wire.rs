@@ -203,13 +203,13 @@ pub fn publish(version: Version, publish: &Publish, out: &mut BytesMut) {
     }
 }
 
-/// The four acknowledgements with success are the same four bytes in both versions.
+/// PUBACK, PUBREC, PUBREL and PUBCOMP: with success, the same four bytes in both versions.
 #[derive(Clone, Copy, Debug)]
 pub enum Acknowledge {
-    PubAck = 0x40,
-    PubRec = 0x50,
-    PubRel = 0x62,
-    PubComp = 0x70,
+    Ack = 0x40,
+    Rec = 0x50,
+    Rel = 0x62,
+    Comp = 0x70,
 }
 
 pub fn acknowledge(kind: Acknowledge, id: u16, out: &mut BytesMut) {
