@@ -122,7 +122,9 @@ impl Publisher {
             }
         }
         wire::disconnect(&mut connection.out);
-        connection.pump(Duration::ZERO)
+        // All is acknowledged; the broker may close first.
+        let _ = connection.pump(Duration::ZERO);
+        Ok(())
     }
 
     /// What was under way when the last connection broke.
