@@ -113,6 +113,14 @@ impl Connection {
     }
 
     fn read(&mut self) -> Result<(), Gone> {
+        let read = self.read_once();
+        // A broker with Nagle's algorithm (Mosquitto's default) waits for our acknowledgement, the kernel holds it back for 40 ms, and
+        // every reading arms that delay again.
+        let _ = rustix::net::sockopt::set_tcp_quickack(&self.stream, true);
+        read
+    }
+
+    fn read_once(&mut self) -> Result<(), Gone> {
         match self.stream.read(&mut self.chunk) {
             Ok(0) => Err(Gone),
             Ok(count) => {

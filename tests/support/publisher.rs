@@ -123,7 +123,7 @@ impl Publisher {
         }
         wire::disconnect(&mut connection.out);
         // All is acknowledged; the broker may close first.
-        let _ = connection.pump(Duration::ZERO);
+        while !connection.out.is_empty() && connection.pump(Duration::from_millis(10)).is_ok() {}
         Ok(())
     }
 
