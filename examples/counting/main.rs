@@ -5,7 +5,7 @@
 //! another worker, so that one record in means two out and messages between workers have to survive.
 
 use fogfun::address::{Address, TypeName};
-use fogfun::function::{Context, Expiration, FunctionError, PersistedValue, StatefulFunction};
+use fogfun::function::{Context, FunctionError, PersistedValue, StatefulFunction};
 use fogfun::module::Module;
 use fogfun::typed_value::TypedValue;
 
@@ -31,7 +31,7 @@ struct Count {
 impl Count {
     fn new(then: Then) -> Self {
         Self {
-            count: PersistedValue::new("count", Expiration::None),
+            count: PersistedValue::new("count"),
             then,
         }
     }

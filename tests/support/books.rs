@@ -20,7 +20,7 @@ pub fn check(records: &[Record], expected: &BTreeMap<String, u64>) -> Result<(),
         let mut wanted = 0;
         for record in &got {
             wanted += 1;
-            if record.text() != format!("{wanted} {wanted}") {
+            if record.text().trim_end() != format!("{wanted} {wanted}") {
                 complaints.push(format!(
                     "{topic}: {:?} (dup {}) instead of {wanted}",
                     record.text(),

@@ -34,7 +34,7 @@ impl ModuleYaml {
             "kind: fogfun.mqtt.v1/ingress\n\
              spec:\n  \
                id: counting/in\n  \
-               broker: mqtt://127.0.0.1:{port}\n  \
+               address: mqtt://127.0.0.1:{port}\n  \
                protocol: {protocol}\n  \
                clientId: counting-in\n  \
                topics:\n    \
@@ -60,7 +60,7 @@ impl ModuleYaml {
              kind: fogfun.mqtt.v1/egress\n\
              spec:\n  \
                id: counting/out\n  \
-               broker: mqtt://127.0.0.1:{port}\n  \
+               address: mqtt://127.0.0.1:{port}\n  \
                protocol: {protocol}\n  \
                clientId: counting-out\n  \
                topic: out/{{caller.id}}\n  \
