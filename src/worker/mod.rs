@@ -188,8 +188,12 @@ impl GroupSet {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// A worker that has not started: hand it the log with [`replay`](Self::replay), then [`start`](Self::start) it.
     pub fn new(config: WorkerConfig, base: B, notes: N) -> Self {
-        let others = (0..config.workers).map(WorkerIndex).filter(|&other| other != config.index);
-        let channels = others.map(|peer| Channel::new(peer, config.limits.channel_bytes)).collect();
+        let others = (0..config.workers)
+            .map(WorkerIndex)
+            .filter(|&other| other != config.index);
+        let channels = others
+            .map(|peer| Channel::new(peer, config.limits.channel_bytes))
+            .collect();
         let session_by_name = HashMap::new();
         Self {
             epochs: Epochs::after(REPLAYED),
@@ -252,7 +256,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             if self.must_pause() {
                 break;
             }
-            let Some(at) = self.run_queue.pop_front() else { break };
+            let Some(at) = self.run_queue.pop_front() else {
+                break;
+            };
             self.invoke_first(now, at);
         }
         self.settle(now);
@@ -268,8 +274,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let delayed = self.delayed.first_due_ms().map(Instant::from_millis);
         let retry = self.retries.first().map(|&(at, _)| at);
-        let sessions = self.sessions.iter().filter_map(|owned| owned.session.poll_timeout()).min();
-        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)].into_iter().flatten().min()
+        let sessions = self
+            .sessions
+            .iter()
+            .filter_map(|owned| owned.session.poll_timeout())
+            .min();
+        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed. Afterwards drain [`poll_output`](Self::poll_output).
@@ -277,7 +290,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.fire_delayed(now);
         self.retry_failed(now);
         for at in 0..self.sessions.len() {
-            if self.sessions[at].session.poll_timeout().is_some_and(|due| due <= now) {
+            if self.sessions[at]
+                .session
+                .poll_timeout()
+                .is_some_and(|due| due <= now)
+            {
                 self.sessions[at].session.handle_timeout(now);
                 self.drain_session(now, at);
             }
@@ -303,7 +320,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Err(message) => {
                 let number = self.next_arrival(from);
                 self.account.add(channel::credit_of(&message) as usize);
-                let unsent = Unsent { group: from, number, persisted: Epoch(0), message };
+                let unsent = Unsent {
+                    group: from,
+                    number,
+                    persisted: Epoch(0),
+                    message,
+                };
                 self.channels[channel].wait(unsent);
             }
         }
@@ -319,7 +341,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let arrival = self.next_arrival(message.target.key_group());
         let (target, letter) = split(message);
-        self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
+        self.enqueue(
+            &target,
+            Waiting {
+                arrival,
+                persisted: Epoch(0),
+                letter,
+            },
+        );
     }
 
     fn enqueue(&mut self, target: &Address, waiting: Waiting) -> InstanceIndex {
@@ -356,7 +385,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn channel_to(&self, peer: WorkerIndex) -> usize {
-        if peer < self.config.index { peer.0 } else { peer.0 - 1 }
+        if peer < self.config.index {
+            peer.0
+        } else {
+            peer.0 - 1
+        }
     }
 
     fn handle_channel(&mut self, now: Instant, from: WorkerIndex, items: Vec<ChannelItem>) {
@@ -380,14 +413,23 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Hands over what waits for a channel that has got credit; what a frame holds of it is deleted.
     fn hand_over_waiting(&mut self, now: Instant, channel: usize) {
-        let Self { channels, frame, activity, account, .. } = self;
+        let Self {
+            channels,
+            frame,
+            activity,
+            account,
+            ..
+        } = self;
         let mut any = false;
         channels[channel].hand_over_waiting(|unsent| {
             activity.sent += 1;
             any = true;
             account.remove(channel::credit_of(&unsent.message) as usize);
             if unsent.persisted != Epoch(0) {
-                frame.delete(&crate::state::key::Key::Unsent { group: unsent.group, number: unsent.number });
+                frame.delete(&crate::state::key::Key::Unsent {
+                    group: unsent.group,
+                    number: unsent.number,
+                });
             }
         });
         if any {
@@ -399,7 +441,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.stop = Some(deadline);
         for at in 0..self.sessions.len() {
             use crate::mqtt::session::SessionInput;
-            self.sessions[at].session.handle_input(now, SessionInput::Stop { deadline });
+            self.sessions[at]
+                .session
+                .handle_input(now, SessionInput::Stop { deadline });
             self.drain_session(now, at);
         }
     }
@@ -426,7 +470,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.channels[at].give_back(self.config.limits.channel_bytes);
             }
             if let Some(items) = self.channels[at].take_outgoing() {
-                self.outputs.push_back(WorkerOutput::Channel { to: self.channels[at].peer, items });
+                self.outputs.push_back(WorkerOutput::Channel {
+                    to: self.channels[at].peer,
+                    items,
+                });
             }
         }
         self.activity.runnable = !self.run_queue.is_empty() && !self.must_pause();
