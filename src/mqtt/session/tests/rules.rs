@@ -694,3 +694,18 @@ fn a_record_that_is_not_durable_releases_nothing() {
         "{said:?}"
     );
 }
+
+#[test]
+fn an_acknowledgement_waits_until_the_publish_comes_on_this_connection() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut bench = listener();
+        bench.publish_in(7, qos, false, "x");
+        bench.lose_connection();
+        bench.connack(true);
+        bench.said();
+        bench.commit();
+        assert_eq!(bench.said(), []);
+        bench.publish_in(7, qos, true, "x");
+        assert_eq!((bench.said().len(), bench.published.len()), (1, 1));
+    }
+}
