@@ -662,3 +662,50 @@ fn packet_ids_follow_entry_numbers() {
         [1, 65_534, 1]
     );
 }
+
+#[test]
+fn a_record_that_is_not_durable_releases_nothing() {
+    let mut bench = speaker();
+    bench.input(out(Qos::ExactlyOnce, "a"));
+    bench.input(out(Qos::ExactlyOnce, "b"));
+    bench.commit();
+    bench.said();
+    bench.receive(&Packet::PubRec { id: 1, reason: 0 });
+    let first = bench.records.last().unwrap().0;
+    bench.receive(&Packet::PubRec { id: 2, reason: 0 });
+    bench.receive(&Packet::PubRec { id: 2, reason: 0 });
+    bench.input(SessionInput::Synced { record: first });
+    assert_eq!(bench.said(), [Packet::PubRel { id: 1, reason: 0 }]);
+
+    let mut bench = listener();
+    bench.publish_in(7, Qos::ExactlyOnce, false, "x");
+    bench.publish_in(8, Qos::ExactlyOnce, false, "y");
+    bench.commit();
+    bench.said();
+    bench.receive(&PUBREL_7);
+    bench.receive(&PUBREL_7);
+    let first = bench.records.last().unwrap().0;
+    bench.receive(&Packet::PubRel { id: 8, reason: 0 });
+    assert_eq!(bench.said(), []);
+    bench.input(SessionInput::Synced { record: first });
+    let said = bench.said();
+    assert!(
+        said.iter().all(|packet| *packet == PUBCOMP_7) && !said.is_empty(),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn an_acknowledgement_waits_until_the_publish_comes_on_this_connection() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut bench = listener();
+        bench.publish_in(7, qos, false, "x");
+        bench.lose_connection();
+        bench.connack(true);
+        bench.said();
+        bench.commit();
+        assert_eq!(bench.said(), []);
+        bench.publish_in(7, qos, true, "x");
+        assert_eq!((bench.said().len(), bench.published.len()), (1, 1));
+    }
+}
