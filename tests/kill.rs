@@ -133,7 +133,7 @@ fn run(case: Case) {
     let Some(mut broker) = Mosquitto::start(Tuning::Tuned) else {
         return;
     };
-    let (seconds, deaths) = if nightly() { (62, 20) } else { (10, 5) };
+    let (seconds, deaths) = length();
     let mut seeded = Seeded::from_environment(0x0F06_F00D);
     let mut node = node_of(case, broker.port);
 
@@ -155,27 +155,7 @@ fn run(case: Case) {
     let publishing = publish(pace, script);
 
     let begin = Instant::now();
-    let mut random_deaths = 0;
-    for death in 0..deaths {
-        if case.broker_restarts != 0 && death % (deaths / case.broker_restarts).max(1) == 1 {
-            broker.stop();
-            broker.start_again();
-        }
-        if death % 3 == 2 {
-            std::thread::sleep(Duration::from_millis(seeded.within(50, 400)));
-            node.kill();
-            random_deaths += 1;
-            node.start();
-        }
-        // A node that runs well is replaced by one that is to die.
-        node.kill();
-        let point = case.points[death as usize % case.points.len()];
-        die_once(&mut node, point, &mut seeded, case);
-        node.start();
-        // The deaths are spread over the time of publishing.
-        let due = begin + Duration::from_secs(seconds) * (death + 1) / (deaths + 1);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
+    let random_deaths = die_under_way(case, &mut node, &mut broker, &mut seeded, begin);
     assert_eq!(node.failpoints().len(), deaths as usize);
     assert!(
         !publishing.is_finished(),
@@ -206,6 +186,44 @@ fn run(case: Case) {
         total,
         begin.elapsed()
     );
+}
+
+/// Kills and starts the node, and restarts the broker, spread over the time of publishing; says how many deaths were at random instants.
+fn die_under_way(
+    case: Case,
+    node: &mut Node,
+    broker: &mut Mosquitto,
+    seeded: &mut Seeded,
+    begin: Instant,
+) -> u32 {
+    let (seconds, deaths) = length();
+    let mut random_deaths = 0;
+    for death in 0..deaths {
+        if case.broker_restarts != 0 && death % (deaths / case.broker_restarts).max(1) == 1 {
+            broker.stop();
+            broker.start_again();
+        }
+        if death % 3 == 2 {
+            std::thread::sleep(Duration::from_millis(seeded.within(50, 400)));
+            node.kill();
+            random_deaths += 1;
+            node.start();
+        }
+        // A node that runs well is replaced by one that is to die.
+        node.kill();
+        let point = case.points[death as usize % case.points.len()];
+        die_once(node, point, seeded, case);
+        node.start();
+        // The deaths are spread over the time of publishing.
+        let due = begin + Duration::from_secs(seconds) * (death + 1) / (deaths + 1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    random_deaths
+}
+
+/// Seconds of publishing, and deaths at named points in them.
+fn length() -> (u64, u32) {
+    if nightly() { (62, 20) } else { (10, 5) }
 }
 
 /// Starts the node so that it dies at `point`, which it must come to while messages flow.
