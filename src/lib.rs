@@ -79,7 +79,8 @@ pub mod worker;
 pub use address::{Address, TypeName};
 pub use egress::MqttRecord;
 pub use function::{
-    Context, Expiration, FunctionError, PersistedAppendingBuffer, PersistedTable, PersistedValue, StatefulFunction,
+    Context, Expiration, FunctionError, PersistedAppendingBuffer, PersistedTable, PersistedValue,
+    StatefulFunction,
 };
 pub use message::{Headers, IngressRecord};
 pub use module::Module;

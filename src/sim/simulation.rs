@@ -376,7 +376,7 @@ impl Simulation {
         let start = WorkerStart {
             epoch: recovered.epoch,
             identity: recovered.identity,
-            sessions: SessionStart::Resume,
+            sessions: Some(SessionStart::Resume),
         };
         for worker in &mut board_workers {
             let started = worker.start(self.now, start);

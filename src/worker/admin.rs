@@ -108,6 +108,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     more: false,
                 })
             }
+            AdminRequest::AcceptDegraded => Err("the store answers this, not a worker".to_owned()),
             AdminRequest::DeadLetterRetry { key } => self.retry_dead_letters(now, &key),
             AdminRequest::DeadLetterDrop { key } => {
                 let found = self.find_dead_letters(&key)?;
@@ -346,6 +347,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let Some(target) = address_of(function_type, id) else {
                 continue;
             };
+            if *target.function_type() == SESSION_TYPE && self.is_at_rest {
+                return Err(format!(
+                    "{key}: the record of a session is sent again by a running node only",
+                    key = target
+                ));
+            }
             if *target.function_type() == SESSION_TYPE {
                 self.retry_record(now, &target, dead.letter)?;
             } else {

@@ -86,9 +86,10 @@ impl Account {
 }
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
-    /// Must invoking stop? The epoch is full and the one before it is not committed.
+    /// Must invoking stop? The epoch is full and the one before it is not committed, or nothing is invoked at all.
     pub(crate) fn must_pause(&self) -> bool {
-        self.config.limits.epoch_bytes <= self.account.epoch_bytes_used() && self.epochs.in_flight.is_some()
+        let is_full = self.config.limits.epoch_bytes <= self.account.epoch_bytes_used();
+        self.is_at_rest || is_full && self.epochs.in_flight.is_some()
     }
 
     /// Asks for a fold when memory is short, opens and closes the ingress.

@@ -48,9 +48,9 @@ use crate::epoch::frame::FrameBuilder;
 use crate::function::StatefulFunction;
 use crate::function::effects::Effects;
 use crate::key_group::KeyGroup;
-use crate::limits::KEY_GROUPS;
+use crate::limits::{EFFECTS_BYTES_MAX, KEY_GROUPS};
 use crate::message::Message;
-use crate::module::Application;
+use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
 use crate::store::BaseRead;
 
@@ -92,8 +92,8 @@ pub struct WorkerStart {
     pub epoch: Epoch,
     /// The data directory's identity, part of message ids.
     pub identity: u64,
-    /// How sessions begin.
-    pub sessions: SessionStart,
+    /// How sessions begin; `None` is at rest: nothing acts by itself, only questions are answered.
+    pub sessions: Option<SessionStart>,
 }
 
 /// A worker's bounds; a node divides its board's among its workers.
@@ -115,6 +115,24 @@ pub struct WorkerLimits {
     pub backoff_min: Duration,
     /// The longest wait between attempts.
     pub backoff_max: Duration,
+}
+
+impl WorkerLimits {
+    /// What each worker of this board may hold.
+    #[must_use]
+    pub fn of(board: &Board) -> Self {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            memory_bytes: bytes(board.worker_memory_bytes()),
+            epoch_bytes: bytes(board.epoch_bytes),
+            effects_bytes_max: EFFECTS_BYTES_MAX,
+            channel_bytes: board.channel_bytes,
+            letters_max: u64::from(board.waiting_messages_max),
+            attempts_max: board.attempts_max,
+            backoff_min: Duration::from_millis(board.retry_first_ms),
+            backoff_max: Duration::from_millis(board.retry_max_ms),
+        }
+    }
 }
 
 /// Hears what is being invoked, so that a message that kills the process is known afterwards.
@@ -164,6 +182,7 @@ pub struct Worker<B, N> {
     invocations: u64,
     random: fastrand::Rng,
     identity: u64,
+    is_at_rest: bool,
     stop: Option<Instant>,
     is_stopped: bool,
     replayed: Replayed,
@@ -221,6 +240,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             counters: BTreeMap::new(),
             invocations: 0,
             random: fastrand::Rng::with_seed(config.seed),
+            is_at_rest: false,
             stop: None,
             is_stopped: false,
             replayed: Replayed::default(),
@@ -272,7 +292,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let delayed = self.delayed.first_due_ms().map(Instant::from_millis);
+        let delayed = self
+            .delayed
+            .first_due_ms()
+            .filter(|_| !self.is_at_rest)
+            .map(Instant::from_millis);
         let retry = self.retries.first().map(|&(at, _)| at);
         let sessions = self
             .sessions
@@ -287,7 +311,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Time has passed. Afterwards drain [`poll_output`](Self::poll_output).
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.fire_delayed(now);
+        if !self.is_at_rest {
+            self.fire_delayed(now);
+        }
         self.retry_failed(now);
         for at in 0..self.sessions.len() {
             if self.sessions[at]

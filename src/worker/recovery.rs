@@ -146,8 +146,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.delayed.insert(place, delayed);
             }
         }
-        self.open_sessions(now, start.sessions)?;
-        self.resend(now);
+        match start.sessions {
+            Some(sessions) => {
+                self.open_sessions(now, sessions)?;
+                self.resend(now);
+            }
+            None => self.is_at_rest = true,
+        }
         self.replayed = Replayed::default();
         self.settle(now);
         Ok(())
