@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fogfun::epoch::frame::FrameBuilder;
 use fogfun::epoch::{Epoch, TimeStamp};
-use fogfun::node::{StoreCommand, StoreEvent};
+use fogfun::store::{StoreCommand, StoreEvent};
 use fogfun::sim::base::SimBase;
 use fogfun::sim::disk::SimDisk;
 use fogfun::state::key::{Direction, Key};

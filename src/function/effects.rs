@@ -12,6 +12,8 @@ use crate::message::{EgressRecord, Message};
 use crate::payload::Payload;
 use crate::store::BaseError;
 
+pub use crate::state::value::StateValue;
+
 /// Everything one invocation wants done. Reused from one invocation to the next, so that a steady one allocates nothing.
 #[derive(Default, Debug, Clone, PartialEq)]
 pub struct Effects {
@@ -92,17 +94,6 @@ pub enum Change {
     },
     /// All entries are gone.
     Clear,
-}
-
-/// A value at rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateValue {
-    /// The name of its type.
-    pub typename: SmolStr,
-    /// Its bytes.
-    pub value: Payload,
-    /// When it ceases to be, in milliseconds of runtime time; `None` is never.
-    pub expires_at_ms: Option<u64>,
 }
 
 /// What a running invocation reads: its address's state as it was before the invocation, expired entries left out.

@@ -7,7 +7,7 @@ use super::base::{LmdbBase, LmdbReader};
 use super::files::{DirectoryError, FileDisk};
 use crate::epoch::frame::FrameBuilder;
 use crate::epoch::{Epoch, TimeStamp};
-use crate::node::{StoreCommand, StoreEvent};
+use crate::store::{StoreCommand, StoreEvent};
 use crate::state::key::Key;
 use crate::store::{Base, BaseError, BaseRead, LogEntry, Mark, Recovered, Store, StoreLimits};
 

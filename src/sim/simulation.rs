@@ -18,12 +18,12 @@ use embassy_time::{Duration, Instant};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::Application;
 use crate::mqtt::session::{ConnectionNumber, SessionInput, SessionStart};
-use crate::node::{Node, NodeConfig, NodeInput, NodeOutput, StoreCommand};
+use crate::node::{Node, NodeConfig, NodeInput, NodeOutput};
 use crate::sim::base::SimBase;
 use crate::sim::broker::{Broker, BrokerInput, BrokerOutput, BrokerSettings};
 use crate::sim::client::Client;
 use crate::sim::disk::{Crash, Fault, SimDisk};
-use crate::store::{Store, StoreLimits};
+use crate::store::{Store, StoreCommand, StoreLimits};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 use crate::worker::{Notes, Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
 

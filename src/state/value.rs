@@ -19,10 +19,20 @@ use minicbor::{Decode, Encode};
 use smol_str::SmolStr;
 
 use crate::address::{Address, TypeName};
-use crate::function::effects::StateValue;
 use crate::message::Headers;
 use crate::payload::Payload;
 use crate::typed_value::TypedValue;
+
+/// A value at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateValue {
+    /// The name of its type.
+    pub typename: SmolStr,
+    /// Its bytes.
+    pub value: Payload,
+    /// When it ceases to be, in milliseconds of runtime time; `None` is never.
+    pub expires_at_ms: Option<u64>,
+}
 
 /// What a waiting message is beside its target, which its key names.
 #[derive(Clone, Debug, PartialEq)]

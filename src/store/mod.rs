@@ -6,6 +6,7 @@
 
 mod entry;
 mod fold;
+pub mod io;
 mod log;
 mod manifest;
 mod recovery;
@@ -13,9 +14,10 @@ mod sealed;
 mod segment;
 mod writer;
 
-use std::io;
+use std::io::Result as IoResult;
 use std::ops::ControlFlow;
 
+pub use self::io::{StoreCommand, StoreEvent, StoreFailure};
 pub use manifest::Degraded;
 pub use writer::{OpenError, Recovered, Store, StoreLimits, StoreStatus};
 
@@ -33,25 +35,25 @@ pub trait Disk {
     ///
     /// # Errors
     /// Whatever the operating system says; so for all of these.
-    fn list(&mut self) -> io::Result<Vec<String>>;
+    fn list(&mut self) -> IoResult<Vec<String>>;
     /// Creates a file that must not exist.
-    fn create(&mut self, name: &str) -> io::Result<Self::File>;
+    fn create(&mut self, name: &str) -> IoResult<Self::File>;
     /// Opens a file that must exist, to read and write.
-    fn open(&mut self, name: &str) -> io::Result<Self::File>;
+    fn open(&mut self, name: &str) -> IoResult<Self::File>;
     /// The file's length in bytes.
-    fn length(&mut self, file: &mut Self::File) -> io::Result<u64>;
+    fn length(&mut self, file: &mut Self::File) -> IoResult<u64>;
     /// Fills `buffer` from `offset`; an end of file before it is full is an error.
-    fn read(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    fn read(&mut self, file: &mut Self::File, offset: u64, buffer: &mut [u8]) -> IoResult<()>;
     /// Writes all of `bytes` at `offset`, growing the file where needed.
-    fn write(&mut self, file: &mut Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write(&mut self, file: &mut Self::File, offset: u64, bytes: &[u8]) -> IoResult<()>;
     /// Returns when all that was written to the file is durable (`fdatasync`).
-    fn sync(&mut self, file: &mut Self::File) -> io::Result<()>;
+    fn sync(&mut self, file: &mut Self::File) -> IoResult<()>;
     /// Renames, replacing nothing.
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    fn rename(&mut self, from: &str, to: &str) -> IoResult<()>;
     /// Removes a file.
-    fn remove(&mut self, name: &str) -> io::Result<()>;
+    fn remove(&mut self, name: &str) -> IoResult<()>;
     /// Returns when creations, renames and removals are durable.
-    fn sync_directory(&mut self) -> io::Result<()>;
+    fn sync_directory(&mut self) -> IoResult<()>;
 }
 
 /// What a worker may read of the base: the committed past, without what is still in the log.

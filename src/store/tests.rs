@@ -10,7 +10,7 @@ use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::*;
 use crate::epoch::frame::FrameBuilder;
 use crate::key_group::KeyGroup;
-use crate::node::{StoreCommand, StoreEvent, StoreFailure};
+use super::io::{StoreCommand, StoreEvent, StoreFailure};
 use crate::sim::base::SimBase;
 use crate::sim::disk::{Crash, Fault, SimDisk};
 use crate::state::key::{Direction, Key};

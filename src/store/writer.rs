@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::epoch::{Epoch, TimeStamp};
-use crate::node::{StoreCommand, StoreEvent, StoreFailure};
+use super::{StoreCommand, StoreEvent, StoreFailure};
 
 use super::entry::Source;
 use super::fold::Fold;
