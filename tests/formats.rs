@@ -6,11 +6,11 @@ use std::path::Path;
 
 use fogfun::epoch::frame::FrameBuilder;
 use fogfun::epoch::{Epoch, TimeStamp};
-use fogfun::store::{StoreCommand, StoreEvent};
 use fogfun::sim::base::SimBase;
 use fogfun::sim::disk::SimDisk;
 use fogfun::state::key::{Direction, Key};
 use fogfun::store::{LogEntry, Store, StoreLimits};
+use fogfun::store::{StoreCommand, StoreEvent};
 
 const LIMITS: StoreLimits = StoreLimits {
     segment_bytes: 8192,

@@ -7,9 +7,9 @@ use super::base::{LmdbBase, LmdbReader};
 use super::files::{DirectoryError, FileDisk};
 use crate::epoch::frame::FrameBuilder;
 use crate::epoch::{Epoch, TimeStamp};
-use crate::store::{StoreCommand, StoreEvent};
 use crate::state::key::Key;
 use crate::store::{Base, BaseError, BaseRead, LogEntry, Mark, Recovered, Store, StoreLimits};
+use crate::store::{StoreCommand, StoreEvent};
 
 const LIMITS: StoreLimits = StoreLimits {
     segment_bytes: 256 * 1024,

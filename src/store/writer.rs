@@ -6,8 +6,8 @@
 
 use std::io;
 
-use crate::epoch::{Epoch, TimeStamp};
 use super::{StoreCommand, StoreEvent, StoreFailure};
+use crate::epoch::{Epoch, TimeStamp};
 
 use super::entry::Source;
 use super::fold::Fold;

@@ -1,3 +1,4 @@
+mod bench;
 mod rules;
 mod world;
 
