@@ -562,7 +562,7 @@ impl Simulation {
                 }
             }
             WorkerOutput::Admin { reply, .. } => self.answers.push(reply),
-            WorkerOutput::Event { .. } | WorkerOutput::Stopped => {}
+            WorkerOutput::Event { .. } | WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct OwnedSession {
     /// Something was sent to it since its outputs were drained.
     pub(crate) is_stirred: bool,
     pub(crate) is_stopped: bool,
+    /// Are its sockets read?
+    pub(crate) is_read: bool,
 }
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
@@ -102,6 +104,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 }
             };
             self.outputs.push_back(output);
+        }
+        let is_wanted = self.sessions[at].session.wants_bytes();
+        if std::mem::replace(&mut self.sessions[at].is_read, is_wanted) != is_wanted {
+            self.outputs.push_back(WorkerOutput::Read { session, is_wanted });
         }
         if self.sessions[at].session.is_dirty() {
             self.mark_dirty(now);

@@ -118,6 +118,13 @@ pub enum WorkerOutput {
         /// What.
         bytes: bytes::Bytes,
     },
+    /// Read a session's sockets from now on, or do not: a 3.1.1 broker sends more than a closed ingress holds.
+    Read {
+        /// Whose.
+        session: SessionIndex,
+        /// From now on?
+        is_wanted: bool,
+    },
     /// Close a session's socket once what was transmitted is written.
     Close {
         /// Whose.

@@ -343,6 +343,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 routers: application.make_routers(&config.name),
                 is_stirred: true,
                 is_stopped: false,
+                is_read: true,
             });
         }
         for owned in &mut self.sessions {
