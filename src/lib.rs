@@ -4,6 +4,7 @@ pub mod address;
 pub mod admin;
 pub mod epoch;
 pub mod function;
+pub mod host;
 pub mod key_group;
 pub mod limits;
 pub mod message;
