@@ -43,7 +43,8 @@ pub fn listen(data: &Path, executor: &Rc<LocalExecutor<'static>>, inbox: &Arc<In
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let listener = Async::new(listener)?;
-    let (inbox, spawner) = (Arc::clone(inbox), Rc::clone(executor));
+    // Weak: a task that owned its executor would never be dropped, nor would the sockets.
+    let (inbox, spawner) = (Arc::clone(inbox), Rc::downgrade(executor));
     let accept = async move {
         let clients = Rc::new(());
         loop {
@@ -55,7 +56,9 @@ pub fn listen(data: &Path, executor: &Rc<LocalExecutor<'static>>, inbox: &Arc<In
                         let _gone = serve(stream, &inbox).await;
                         drop(place);
                     };
-                    spawner.spawn(serve).detach();
+                    if let Some(spawner) = spawner.upgrade() {
+                        spawner.spawn(serve).detach();
+                    }
                 }
                 Ok(_) => log::warn!("admin socket: more than {CLIENTS_MAX} clients"),
                 Err(error) => {
