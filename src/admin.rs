@@ -121,6 +121,27 @@ pub struct DeadLetterEntry {
     pub value: AdminValue,
 }
 
+/// How the node's control plane and store are.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeStatus {
+    /// The epoch that is worked in.
+    pub epoch_working: u64,
+    /// The last committed one.
+    pub epoch_committed: u64,
+    /// Frames written since the start.
+    pub frames: u64,
+    /// Writes with a sync since the start.
+    pub syncs: u64,
+    /// Folds completed since the start.
+    pub folds: u64,
+    /// Failed writes, syncs and folds since the start.
+    pub store_failures: u64,
+    /// Why the store does not write, if it does not.
+    pub latched: Option<String>,
+    /// `proven` once the kernel's clock was synchronised, else `unproven`.
+    pub clock: String,
+}
+
 /// How one worker is.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names say it; units are in them")]

@@ -34,3 +34,42 @@ const _: () = assert!(
 // A length is one byte in a key.
 const _: () = assert!(ID_BYTES_MAX <= 255 && FUNCTION_TYPE_BYTES_MAX <= 255 && STATE_NAME_BYTES_MAX <= 255);
 const _: () = assert!(WORKERS_MAX <= KEY_GROUPS as usize);
+
+/// Longest topic name or filter, in bytes of UTF-8: MQTT counts them with 16 bits.
+pub const TOPIC_BYTES_MAX: usize = 65_535;
+/// Longest message id that an ingress remembers, in bytes; a longer one makes its record a dead letter.
+pub const MESSAGE_ID_BYTES_MAX: usize = 128;
+/// Longest scope of a message id (a topic or a captured level), in bytes; it is part of a key of the base.
+pub const SCOPE_BYTES_MAX: usize = 256;
+/// Message ids that one scope of an ingress may remember; each costs its length and about 40 bytes in the base.
+pub const MESSAGE_IDS_REMEMBERED_MAX: u16 = 10_000;
+/// Largest `module.yaml`, in bytes; a larger one is refused unread.
+pub const MODULE_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of a `module.yaml`; the deepest field that means something is six levels down.
+pub const MODULE_DEPTH_MAX: usize = 32;
+/// YAML nodes of a `module.yaml`, aliases counted as often as they are used (some 100 bytes each while it is read).
+pub const MODULE_NODES_MAX: usize = 100_000;
+/// Errors that one load reports; what is beyond is counted.
+pub const LOAD_ERRORS_MAX: usize = 50;
+/// Topics of one ingress: every pair of them is checked for overlap.
+pub const INGRESS_TOPICS_MAX: usize = 256;
+
+// group + kind + length byte + session name + scope.
+const _: () = assert!(2 + 1 + 1 + FUNCTION_TYPE_BYTES_MAX + SCOPE_BYTES_MAX <= BASE_KEY_BYTES_MAX);
+/// What the effects of one invocation may hold before they are the function's error, in bytes of memory (4 MiB: 16 of the
+/// largest values). A function that sends without end ends here, not when the board is out of memory.
+pub const EFFECTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest delay of a delayed message, in milliseconds (100 years). With it no due time can overflow.
+pub const DELAY_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+const _: () = assert!(2 * VALUE_BYTES_MAX <= EFFECTS_BYTES_MAX);
+/// How far a new log segment is filled with zeros ahead of what is written, in bytes: an append into written blocks changes no
+/// file metadata, so its sync costs one flush, not two. A segment that was recycled needs none of it.
+pub const ZERO_AHEAD_BYTES: u64 = 128 * 1024;
+/// Keys and values that one pass of a fold gathers at most, in bytes (4 MiB of heap while a fold runs). A log with more
+/// distinct bytes is read once more for each further part. Tests take several parts.
+pub const FOLD_RANGE_BYTES: usize = if cfg!(test) { 600 } else { 4 * 1024 * 1024 };
+/// An append buffer that grew beyond this many bytes is given back after the append (a lone large epoch must not hold memory).
+pub const APPEND_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+/// How often an unreadable page of the log is read again before it counts as damaged.
+pub const READ_ATTEMPTS_MAX: u32 = 3;

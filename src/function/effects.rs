@@ -26,6 +26,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Is there nothing to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.delayed.is_empty()
+            && self.egress.is_empty()
+            && self.mutations.is_empty()
+    }
+
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         self.messages.clear();
@@ -109,4 +118,12 @@ pub trait StateAccess {
     /// # Errors
     /// If the base cannot be read.
     fn entries(&mut self, name: &str) -> Result<&BTreeMap<Payload, StateValue>, BaseError>;
+
+    /// The greatest subkey of a table or buffer. Worth implementing where it need not read all entries: every append asks.
+    ///
+    /// # Errors
+    /// If the base cannot be read.
+    fn last(&mut self, name: &str) -> Result<Option<Payload>, BaseError> {
+        Ok(self.entries(name)?.keys().next_back().cloned())
+    }
 }

@@ -34,7 +34,11 @@ pub fn socket_path(data: &Path) -> PathBuf {
 ///
 /// # Errors
 /// If the socket cannot be made. One left behind by a killed process is replaced: the caller holds the directory's lock.
-pub fn listen(data: &Path, executor: &Rc<LocalExecutor<'static>>, inbox: &Arc<Inbox<Event>>) -> io::Result<()> {
+pub fn listen(
+    data: &Path,
+    executor: &Rc<LocalExecutor<'static>>,
+    inbox: &Arc<Inbox<Event>>,
+) -> io::Result<()> {
     let path = socket_path(data);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -76,7 +80,10 @@ async fn serve(stream: Async<UnixStream>, inbox: &Inbox<Event>) -> io::Result<()
     let mut lines = smol::io::BufReader::new(&stream);
     loop {
         let mut line = Vec::new();
-        (&mut lines).take(QUESTION_BYTES_MAX).read_until(b'\n', &mut line).await?;
+        (&mut lines)
+            .take(QUESTION_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await?;
         if line.is_empty() {
             return Ok(());
         }
@@ -84,7 +91,10 @@ async fn serve(stream: Async<UnixStream>, inbox: &Inbox<Event>) -> io::Result<()
         let mut text = match serde_json::from_slice::<AdminRequest>(&line) {
             Ok(question) => {
                 inbox.push(Event::Admin { question, answer });
-                answered.recv().await.unwrap_or_else(|_| error_line("the node is stopping"))
+                answered
+                    .recv()
+                    .await
+                    .unwrap_or_else(|_| error_line("the node is stopping"))
             }
             Err(error) => error_line(&format!("not a question: {error}")),
         };
@@ -104,7 +114,14 @@ fn error_line(text: &str) -> String {
 pub fn ask(data: &Path, question: &AdminRequest) -> io::Result<Option<String>> {
     let mut stream = match UnixStream::connect(socket_path(data)) {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
@@ -113,7 +130,11 @@ pub fn ask(data: &Path, question: &AdminRequest) -> io::Result<Option<String>> {
     stream.write_all(&line)?;
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer)?;
-    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(answer)) }
+    if answer.is_empty() {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(Some(answer))
+    }
 }
 
 /// Which worker answers a question; `None`: every one.
@@ -123,7 +144,9 @@ pub fn owner(question: &AdminRequest, workers: usize) -> Option<usize> {
         AdminRequest::StateGet { id, .. }
         | AdminRequest::StateSet { id, .. }
         | AdminRequest::StateDelete { id, .. }
-        | AdminRequest::StateList { id: Some(id), .. } => Some(crate::key_group::KeyGroup::of(id).worker(workers)),
+        | AdminRequest::StateList { id: Some(id), .. } => {
+            Some(crate::key_group::KeyGroup::of(id).worker(workers))
+        }
         _ => None,
     }
 }
@@ -134,7 +157,10 @@ pub fn merge(question: &AdminRequest, node: &serde_json::Value, answers: Vec<Adm
     match question {
         AdminRequest::Status => to_line(&serde_json::json!({ "node": node, "workers": answers })),
         AdminRequest::StateList { entries_max, .. } | AdminRequest::DeadLetterList { entries_max, .. } => {
-            to_line(&merge_replies(answers, usize::try_from(*entries_max).unwrap_or(usize::MAX)))
+            to_line(&merge_replies(
+                answers,
+                usize::try_from(*entries_max).unwrap_or(usize::MAX),
+            ))
         }
         _ => to_line(&merge_replies(answers, usize::MAX)),
     }
@@ -150,16 +176,31 @@ fn merge_replies(answers: Vec<AdminReply>, entries_max: usize) -> AdminReply {
                 error.get_or_insert(text);
                 merged
             }
-            (Some(AdminReply::State { mut entries, more }), AdminReply::State { entries: next, more: more_of_next }) => {
+            (
+                Some(AdminReply::State { mut entries, more }),
+                AdminReply::State {
+                    entries: next,
+                    more: more_of_next,
+                },
+            ) => {
                 entries.extend(next);
-                Some(AdminReply::State { entries, more: more || more_of_next })
+                Some(AdminReply::State {
+                    entries,
+                    more: more || more_of_next,
+                })
             }
             (
                 Some(AdminReply::DeadLetters { mut letters, more }),
-                AdminReply::DeadLetters { letters: next, more: more_of_next },
+                AdminReply::DeadLetters {
+                    letters: next,
+                    more: more_of_next,
+                },
             ) => {
                 letters.extend(next);
-                Some(AdminReply::DeadLetters { letters, more: more || more_of_next })
+                Some(AdminReply::DeadLetters {
+                    letters,
+                    more: more || more_of_next,
+                })
             }
             (Some(AdminReply::Done { count }), AdminReply::Done { count: next }) => {
                 Some(AdminReply::Done { count: count + next })
@@ -174,15 +215,21 @@ fn merge_replies(answers: Vec<AdminReply>, entries_max: usize) -> AdminReply {
             entries.truncate(entries_max);
             AdminReply::State { entries, more }
         }
-        (Some(AdminReply::DeadLetters { mut letters, more }), error) if error.is_none() || !letters.is_empty() => {
+        (Some(AdminReply::DeadLetters { mut letters, more }), error)
+            if error.is_none() || !letters.is_empty() =>
+        {
             let more = more || entries_max < letters.len();
             letters.truncate(entries_max);
             AdminReply::DeadLetters { letters, more }
         }
-        (Some(AdminReply::Done { count }), error) if error.is_none() || 0 < count => AdminReply::Done { count },
+        (Some(AdminReply::Done { count }), error) if error.is_none() || 0 < count => {
+            AdminReply::Done { count }
+        }
         (_, Some(text)) => AdminReply::Error { text },
         (Some(other), None) => other,
-        (None, None) => AdminReply::Error { text: "no worker answered".into() },
+        (None, None) => AdminReply::Error {
+            text: "no worker answered".into(),
+        },
     }
 }
 
@@ -202,7 +249,9 @@ mod tests {
     }
 
     fn unknown() -> AdminReply {
-        AdminReply::Error { text: "no such letter".into() }
+        AdminReply::Error {
+            text: "no such letter".into(),
+        }
     }
 
     #[test]

@@ -31,7 +31,10 @@ impl Clock {
     /// A clock that continues from the latest stamp of the store.
     #[must_use]
     pub fn start(stamp: TimeStamp) -> Self {
-        Self { boot_at_start: boot_micros(), floor: AtomicU64::new(stamp.runtime_ms.saturating_mul(1000)) }
+        Self {
+            boot_at_start: boot_micros(),
+            floor: AtomicU64::new(stamp.runtime_ms.saturating_mul(1000)),
+        }
     }
 
     /// Makes [`embassy_time::Instant::now`] answer with this clock; the first installed one stays.
@@ -46,11 +49,9 @@ impl Clock {
         Instant::from_micros(self.floor.load(Ordering::Relaxed).saturating_add(since_start))
     }
 
-    /// Jumps forward to what the proven wall clock says of the time that went by since `stamp` was proven; never back.
-    pub fn prove(&self, stamp: TimeStamp, wall_ms: u64) {
-        let Some((runtime_ms, wall_then_ms)) = stamp.proven else { return };
-        let proven_ms = runtime_ms.saturating_add(wall_ms.saturating_sub(wall_then_ms));
-        let ahead = proven_ms.saturating_mul(1000).saturating_sub(self.now().as_micros());
+    /// Goes on from `runtime`, if that is ahead: never back.
+    pub fn advance_to(&self, runtime: Instant) {
+        let ahead = runtime.as_micros().saturating_sub(self.now().as_micros());
         self.floor.fetch_add(ahead, Ordering::Relaxed);
     }
 }
@@ -109,7 +110,9 @@ embassy_time_driver::time_driver_impl!(static DRIVER: ClockDriver = ClockDriver 
 
 impl embassy_time_driver::Driver for ClockDriver {
     fn now(&self) -> u64 {
-        self.clock.get().map_or_else(boot_micros, |clock| clock.now().as_micros())
+        self.clock
+            .get()
+            .map_or_else(boot_micros, |clock| clock.now().as_micros())
     }
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
@@ -135,7 +138,11 @@ pub(crate) fn turn_timers(waiting: &Waker) -> Option<Instant> {
         }
         now < *at
     });
-    timers.wakers.iter().map(|(at, _)| Instant::from_micros(*at)).min()
+    timers
+        .wakers
+        .iter()
+        .map(|(at, _)| Instant::from_micros(*at))
+        .min()
 }
 
 #[cfg(test)]
@@ -144,29 +151,30 @@ mod tests {
 
     #[test]
     fn time_continues_from_the_floor() {
-        let clock = Clock::start(TimeStamp { runtime_ms: 5_000, proven: None });
+        let clock = Clock::start(TimeStamp {
+            runtime_ms: 5_000,
+            proven: None,
+        });
         let (first, second) = (clock.now(), clock.now());
         assert!(Instant::from_millis(5_000) <= first && first <= second);
-        assert!(second < Instant::from_millis(65_000), "only what went by since the start is added");
+        assert!(
+            second < Instant::from_millis(65_000),
+            "only what went by since the start is added"
+        );
     }
 
     #[test]
-    fn proven_downtime_counts_and_a_wall_clock_behind_changes_nothing() {
-        let stamp = TimeStamp { runtime_ms: 10_000, proven: Some((9_000, 1_000_000)) };
-        let clock = Clock::start(stamp);
-        clock.prove(stamp, 500_000);
-        assert!(clock.now() < Instant::from_millis(70_000), "a wall clock that went back is no time");
-        clock.prove(stamp, 1_000_000 + 3_600_000);
-        let after = clock.now();
-        assert!(Instant::from_millis(3_609_000) <= after && after < Instant::from_millis(3_669_000));
-        clock.prove(stamp, 1_000_000);
-        assert!(after <= clock.now());
-    }
-
-    #[test]
-    fn an_unproven_stamp_lets_nothing_jump() {
-        let clock = Clock::start(TimeStamp { runtime_ms: 10_000, proven: None });
-        clock.prove(TimeStamp::default(), u64::MAX);
+    fn time_advances_and_never_goes_back() {
+        let clock = Clock::start(TimeStamp {
+            runtime_ms: 10_000,
+            proven: None,
+        });
+        clock.advance_to(Instant::from_millis(1_000));
         assert!(clock.now() < Instant::from_millis(70_000));
+        clock.advance_to(Instant::from_millis(3_610_000));
+        let after = clock.now();
+        assert!(Instant::from_millis(3_610_000) <= after && after < Instant::from_millis(3_670_000));
+        clock.advance_to(Instant::from_millis(10_000));
+        assert!(after <= clock.now());
     }
 }

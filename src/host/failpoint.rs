@@ -54,7 +54,11 @@ mod armed {
                 return None;
             };
             let passings_left = AtomicU64::new(passings.parse().unwrap_or(1));
-            Some(Armed { point, name: name.to_owned(), passings_left })
+            Some(Armed {
+                point,
+                name: name.to_owned(),
+                passings_left,
+            })
         });
     }
 
@@ -92,7 +96,8 @@ mod armed {
                 log::error!("FOGFUN_FAILPOINT_LOG cannot be written: {error}");
             }
         }
-        let _never_returns = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        let _never_returns =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 

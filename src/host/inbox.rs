@@ -26,7 +26,13 @@ pub struct Inbox<T> {
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
         Self {
-            inner: Mutex::new(Inner { items: VecDeque::new(), taker: None, taker_sleeps: false, givers_waiting: 0, closed: false }),
+            inner: Mutex::new(Inner {
+                items: VecDeque::new(),
+                taker: None,
+                taker_sleeps: false,
+                givers_waiting: 0,
+                closed: false,
+            }),
             came: Condvar::new(),
             room: Condvar::new(),
         }
@@ -69,7 +75,10 @@ impl<T> Inbox<T> {
             inner = match wait_max {
                 None => self.came.wait(inner).unwrap_or_else(PoisonError::into_inner),
                 Some(wait_max) => {
-                    self.came.wait_timeout(inner, wait_max).unwrap_or_else(PoisonError::into_inner).0
+                    self.came
+                        .wait_timeout(inner, wait_max)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
             };
             inner.taker_sleeps = false;
@@ -154,7 +163,9 @@ mod tests {
     fn a_closed_inbox_lets_its_givers_go() {
         let inbox = Arc::new(Inbox::default());
         let giver = Arc::clone(&inbox);
-        let thread = std::thread::spawn(move || (0..2 * BATCHES_WAITING_MAX).for_each(|number| giver.push_waiting(number)));
+        let thread = std::thread::spawn(move || {
+            (0..2 * BATCHES_WAITING_MAX).for_each(|number| giver.push_waiting(number))
+        });
         inbox.close();
         thread.join().unwrap();
     }

@@ -3,6 +3,7 @@
 
 use embassy_time::Instant;
 
+use crate::admin::NodeStatus;
 use crate::node::{NodeInput, NodeOutput, StoreCommand, StoreEvent};
 use crate::worker::io::{WorkerInput, WorkerOutput};
 
@@ -30,6 +31,8 @@ pub trait NodeMachine {
     fn poll_timeout(&self) -> Option<Instant>;
     /// The time of [`poll_timeout`](Self::poll_timeout) has come.
     fn handle_timeout(&mut self, now: Instant);
+    /// How it is.
+    fn status(&self) -> NodeStatus;
 }
 
 /// What the store's thread calls.

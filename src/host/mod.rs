@@ -15,14 +15,21 @@
 //! - Between threads there are inboxes of batches only, never a lock on the path of a message.
 
 pub mod admin;
+pub mod base;
 pub mod clock;
 pub mod failpoint;
+pub mod files;
 pub mod inbox;
 pub mod logger;
 pub mod machine;
 pub mod network;
+pub mod notes;
 
 pub mod shell;
+pub mod start;
 pub mod threads;
 pub mod tls;
+pub mod watchdog;
 
+#[cfg(test)]
+mod tests;

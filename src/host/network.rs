@@ -79,7 +79,11 @@ impl Network {
             unreachable!("a worker knows only sessions of the module")
         };
         let connection = Rc::new(Connection::default());
-        let post = Poster { inbox: Arc::clone(&self.inbox), session, number };
+        let post = Poster {
+            inbox: Arc::clone(&self.inbox),
+            session,
+            number,
+        };
         let drive = connection::drive(
             Rc::clone(&connection),
             config.broker.clone(),
@@ -87,7 +91,13 @@ impl Network {
             post,
         );
         let task = self.executor.spawn(drive);
-        self.entries.insert((session, number), Entry { connection, _task: task });
+        self.entries.insert(
+            (session, number),
+            Entry {
+                connection,
+                _task: task,
+            },
+        );
     }
 
     /// Adds bytes to what goes out; nothing if the connection is gone.
@@ -133,13 +143,18 @@ impl Network {
     /// Bytes that wait for brokers to read.
     #[must_use]
     pub fn outgoing_bytes(&self) -> usize {
-        self.entries.values().map(|entry| entry.connection.outgoing_bytes()).sum()
+        self.entries
+            .values()
+            .map(|entry| entry.connection.outgoing_bytes())
+            .sum()
     }
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("connections", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("Network")
+            .field("connections", &self.entries.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,7 +167,11 @@ struct Poster {
 
 impl Poster {
     fn post(&self, input: impl FnOnce(ConnectionNumber) -> SessionInput) {
-        self.inbox.push(Event::Network { session: self.session, connection: self.number, input: input(self.number) });
+        self.inbox.push(Event::Network {
+            session: self.session,
+            connection: self.number,
+            input: input(self.number),
+        });
     }
 }
 

@@ -21,7 +21,6 @@ use super::network::Network;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StorePath, send, send_channel};
 use super::{admin, failpoint};
 use crate::admin::{AdminReply, AdminRequest};
-use crate::epoch::TimeStamp;
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::node::{NodeInput, NodeOutput, StoreEvent};
@@ -86,8 +85,6 @@ pub struct ShellConfig {
     pub data: Option<PathBuf>,
     /// What `status` says of the node besides: versions, names, how the store was found.
     pub about: serde_json::Map<String, serde_json::Value>,
-    /// The latest stamp of the store, from which proven time counts.
-    pub stamp: TimeStamp,
 }
 
 /// Thread 0.
@@ -129,9 +126,20 @@ struct Stopping {
 impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     /// Thread 0, with its worker started and the other threads running.
     #[must_use]
-    pub fn new(config: ShellConfig, clock: Arc<Clock>, worker: W, node: N, paths: Paths, store: StorePath) -> Self {
+    pub fn new(
+        config: ShellConfig,
+        clock: Arc<Clock>,
+        worker: W,
+        node: N,
+        paths: Paths,
+        store: StorePath,
+    ) -> Self {
         let executor = Rc::new(LocalExecutor::new());
-        let network = Network::new(config.sessions.clone(), Rc::clone(&executor), Arc::clone(&paths.main));
+        let network = Network::new(
+            config.sessions.clone(),
+            Rc::clone(&executor),
+            Arc::clone(&paths.main),
+        );
         let attempts = Some(vec![false; config.sessions.len()]);
         let clock_proof_due = Some(clock.now());
         Self {
@@ -156,6 +164,12 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
+    /// Where its events go in.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<super::inbox::Inbox<Event>> {
+        Arc::clone(&self.paths.main)
+    }
+
     /// Runs until stopped.
     ///
     /// # Errors
@@ -163,7 +177,8 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     pub fn run(mut self) -> Result<(), String> {
         let executor = Rc::clone(&self.executor);
         if let Some(data) = &self.config.data {
-            admin::listen(data, &executor, &self.paths.main).map_err(|error| format!("admin socket: {error}"))?;
+            admin::listen(data, &executor, &self.paths.main)
+                .map_err(|error| format!("admin socket: {error}"))?;
             watch_signals(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
@@ -208,7 +223,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let inbox = &self.paths.main;
         let (clock, own) = (&self.clock, self.next_timeout());
         poll_fn(|context| {
-            let due = [own, clock::turn_timers(context.waker())].into_iter().flatten().min();
+            let due = [own, clock::turn_timers(context.waker())]
+                .into_iter()
+                .flatten()
+                .min();
             if inbox.is_ready(context.waker()) {
                 return Poll::Ready(());
             }
@@ -225,7 +243,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn next_timeout(&self) -> Option<Instant> {
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        [self.worker.poll_timeout(), self.node.poll_timeout(), self.clock_proof_due, stop].into_iter().flatten().min()
+        [
+            self.worker.poll_timeout(),
+            self.node.poll_timeout(),
+            self.clock_proof_due,
+            stop,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn on_timeouts(&mut self, now: Instant) {
@@ -240,9 +266,8 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         if self.clock_proof_due.is_some_and(|at| at <= now) {
             self.clock_proof_due = match clock::proven_wall_ms() {
                 Some(wall_ms) => {
-                    self.clock.prove(self.config.stamp, wall_ms);
-                    self.node.handle_input(self.clock.now(), NodeInput::ClockProven { wall_ms });
-                    self.drain(self.clock.now());
+                    self.node.handle_input(now, NodeInput::ClockProven { wall_ms });
+                    self.drain(now);
                     None
                 }
                 None => Some(now + to_ticks(clock::CLOCK_PROOF_INTERVAL)),
@@ -252,7 +277,11 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Worker { worker, outputs, taken } => {
+            Event::Worker {
+                worker,
+                outputs,
+                taken,
+            } => {
                 for (session, connection, bytes) in taken {
                     self.network.taken(session, connection, bytes);
                 }
@@ -261,18 +290,30 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
                     self.drain(now);
                 }
             }
-            Event::WorkerFailed { worker, text } => self.failure = Some(format!("worker {}: {text}", worker.0)),
+            Event::WorkerFailed { worker, text } => {
+                self.failure = Some(format!("worker {}: {text}", worker.0))
+            }
             Event::Store(event) => {
                 self.store_busy = false;
                 self.node.handle_input(now, NodeInput::Store(event));
             }
-            Event::Network { session, connection, input } => self.on_network(now, session, connection, input),
+            Event::Network {
+                session,
+                connection,
+                input,
+            } => self.on_network(now, session, connection, input),
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
         }
     }
 
-    fn on_network(&mut self, now: Instant, session: SessionIndex, connection: ConnectionNumber, input: SessionInput) {
+    fn on_network(
+        &mut self,
+        now: Instant,
+        session: SessionIndex,
+        connection: ConnectionNumber,
+        input: SessionInput,
+    ) {
         let received = match &input {
             SessionInput::Received { bytes, .. } => bytes.len(),
             _ => 0,
@@ -317,16 +358,39 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn on_worker_output(&mut self, now: Instant, worker: WorkerIndex, output: WorkerOutput) {
         match output {
-            WorkerOutput::Channel { to: WorkerIndex(0), items } => {
-                self.for_worker.push_back(WorkerInput::Channel { from: worker, items });
+            WorkerOutput::Channel {
+                to: WorkerIndex(0),
+                items,
+            } => {
+                self.for_worker
+                    .push_back(WorkerInput::Channel { from: worker, items });
             }
             WorkerOutput::Channel { to, items } => send_channel(&self.paths, to, items),
-            WorkerOutput::Activity(activity) => self.for_node.push_back(NodeInput::Activity { worker, activity }),
-            WorkerOutput::Section { epoch, sections } => {
-                self.for_node.push_back(NodeInput::Section { worker, epoch, sections });
+            WorkerOutput::Activity(activity) => {
+                self.for_node.push_back(NodeInput::Activity { worker, activity })
             }
-            WorkerOutput::Record { session, number, deadline, key, value } => {
-                self.for_node.push_back(NodeInput::Record { worker, session, number, deadline, key, value });
+            WorkerOutput::Section { epoch, sections } => {
+                self.for_node.push_back(NodeInput::Section {
+                    worker,
+                    epoch,
+                    sections,
+                });
+            }
+            WorkerOutput::Record {
+                session,
+                number,
+                deadline,
+                key,
+                value,
+            } => {
+                self.for_node.push_back(NodeInput::Record {
+                    worker,
+                    session,
+                    number,
+                    deadline,
+                    key,
+                    value,
+                });
             }
             WorkerOutput::FoldWanted => self.for_node.push_back(NodeInput::FoldWanted),
             WorkerOutput::Connect { session, connection } if self.config.data.is_some() => {
@@ -334,7 +398,11 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             // At rest there is no network, and a session waits for ever.
             WorkerOutput::Connect { .. } => {}
-            WorkerOutput::Transmit { session, connection, bytes } => self.network.transmit(session, connection, bytes),
+            WorkerOutput::Transmit {
+                session,
+                connection,
+                bytes,
+            } => self.network.transmit(session, connection, bytes),
             WorkerOutput::Close { session, connection } => self.network.close(session, connection),
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
@@ -353,7 +421,12 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             NodeOutput::Cut { epoch } => self.for_worker.push_back(WorkerInput::Cut { epoch }),
             NodeOutput::Committed { epoch } => self.to_every_worker(|| WorkerInput::Committed { epoch }),
             NodeOutput::Folded { epoch } => self.to_every_worker(|| WorkerInput::Folded { epoch }),
-            NodeOutput::Synced { worker, session, record } => {
+            NodeOutput::Advance { runtime } => self.clock.advance_to(runtime),
+            NodeOutput::Synced {
+                worker,
+                session,
+                record,
+            } => {
                 self.to_worker(worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
@@ -365,7 +438,11 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     }
 
     fn to_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
-        if worker.0 == 0 { self.for_worker.push_back(input) } else { send(&self.paths, worker, input) }
+        if worker.0 == 0 {
+            self.for_worker.push_back(input)
+        } else {
+            send(&self.paths, worker, input)
+        }
     }
 
     fn to_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
@@ -384,19 +461,39 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let owner = admin::owner(&question, workers);
         let answers_due = owner.map_or(workers, |_| 1);
         for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.to_worker(WorkerIndex(worker), WorkerInput::Admin { request, question: question.clone() });
+            self.to_worker(
+                WorkerIndex(worker),
+                WorkerInput::Admin {
+                    request,
+                    question: question.clone(),
+                },
+            );
         }
-        self.questions.insert(request, Question { question, answers: BTreeMap::new(), answers_due, answer });
+        self.questions.insert(
+            request,
+            Question {
+                question,
+                answers: BTreeMap::new(),
+                answers_due,
+                answer,
+            },
+        );
     }
 
     fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
-        let Some(question) = self.questions.get_mut(&request) else { return };
+        let Some(question) = self.questions.get_mut(&request) else {
+            return;
+        };
         question.answers.insert(worker.0, reply);
         if question.answers.len() < question.answers_due {
             return;
         }
         if let Some(question) = self.questions.remove(&request) {
-            let line = admin::merge(&question.question, &self.node_status(), question.answers.into_values().collect());
+            let line = admin::merge(
+                &question.question,
+                &self.node_status(),
+                question.answers.into_values().collect(),
+            );
             // A client that went away needs no answer.
             let _gone = question.answer.try_send(line);
         }
@@ -404,14 +501,27 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn node_status(&self) -> serde_json::Value {
         let mut status = self.config.about.clone();
-        let clock = if self.clock_proof_due.is_none() { "proven" } else { "unproven" };
-        let counters: BTreeMap<_, _> = self.counters.iter().map(|(kind, (count, _))| (*kind, *count)).collect();
-        status.insert("clock".into(), clock.into());
+        let counters: BTreeMap<_, _> = self
+            .counters
+            .iter()
+            .map(|(kind, (count, _))| (*kind, *count))
+            .collect();
+        status.insert("control".into(), serde_json::json!(self.node.status()));
         status.insert("runtime_ms".into(), self.clock.now().as_millis().into());
         status.insert("outgoing_bytes".into(), self.network.outgoing_bytes().into());
-        status.insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
+        status.insert(
+            "connections_closed_for_not_reading".into(),
+            self.network.closed_for_not_reading.into(),
+        );
         status.insert("events".into(), serde_json::json!(counters));
-        status.insert("store".into(), self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        status.insert(
+            "store".into(),
+            self.store
+                .summary
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        );
         status.into()
     }
 
@@ -430,18 +540,25 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
         let deadline = now + to_ticks(STOP_TIME_MAX);
         let workers_stopped = vec![false; self.worker_count()];
-        self.stopping = Some(Stopping { deadline: deadline + to_ticks(STOP_GRACE), workers_stopped });
+        self.stopping = Some(Stopping {
+            deadline: deadline + to_ticks(STOP_GRACE),
+            workers_stopped,
+        });
         self.to_every_worker(|| WorkerInput::Stop { deadline });
         self.for_node.push_back(NodeInput::Stop);
     }
 
     fn is_stopped(&self) -> bool {
-        let Some(stopping) = &self.stopping else { return false };
+        let Some(stopping) = &self.stopping else {
+            return false;
+        };
         if stopping.deadline <= self.clock.now() {
             log::warn!("stopped without the workers: the bound was reached");
             return true;
         }
-        stopping.workers_stopped.iter().all(|stopped| *stopped) && !self.store_busy && self.network.outgoing_bytes() == 0
+        stopping.workers_stopped.iter().all(|stopped| *stopped)
+            && !self.store_busy
+            && self.network.outgoing_bytes() == 0
     }
 
     fn say_ready(&mut self) {
@@ -456,7 +573,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
 impl<W, N> std::fmt::Debug for Shell<W, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shell")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

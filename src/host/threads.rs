@@ -33,7 +33,10 @@ impl Paths {
     /// Inboxes for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { main: Arc::default(), workers: (1..workers).map(|_| Arc::default()).collect() }
+        Self {
+            main: Arc::default(),
+            workers: (1..workers).map(|_| Arc::default()).collect(),
+        }
     }
 }
 
@@ -51,11 +54,21 @@ pub fn spawn_worker<W: WorkerMachine>(
         let _guard = AbortOnPanic;
         pin(index.0);
         match build(clock.now()) {
-            Ok(worker) => WorkerThread { index, worker, paths, clock, outgoing: Outgoing::default() }.run(),
+            Ok(worker) => WorkerThread {
+                index,
+                worker,
+                paths,
+                clock,
+                outgoing: Outgoing::default(),
+            }
+            .run(),
             Err(text) => paths.main.push(Event::WorkerFailed { worker: index, text }),
         }
     };
-    std::thread::Builder::new().name(format!("worker-{}", index.0)).spawn(body).map(drop)
+    std::thread::Builder::new()
+        .name(format!("worker-{}", index.0))
+        .spawn(body)
+        .map(drop)
 }
 
 struct WorkerThread<W> {
@@ -76,7 +89,13 @@ struct Outgoing {
 
 impl<W: WorkerMachine> WorkerThread<W> {
     fn run(mut self) {
-        let Some(inbox) = self.index.0.checked_sub(1).and_then(|place| self.paths.workers.get(place)).cloned() else {
+        let Some(inbox) = self
+            .index
+            .0
+            .checked_sub(1)
+            .and_then(|place| self.paths.workers.get(place))
+            .cloned()
+        else {
             unreachable!("only workers from 1 on have threads of their own")
         };
         let mut inputs = VecDeque::new();
@@ -90,7 +109,11 @@ impl<W: WorkerMachine> WorkerThread<W> {
             }
             let now = self.clock.now();
             for input in inputs.drain(..) {
-                if let WorkerInput::Session { session, input: SessionInput::Received { connection, bytes } } = &input {
+                if let WorkerInput::Session {
+                    session,
+                    input: SessionInput::Received { connection, bytes },
+                } = &input
+                {
                     self.outgoing.taken.push((*session, *connection, bytes.len()));
                 }
                 self.worker.handle_input(now, input);
@@ -108,7 +131,11 @@ impl<W: WorkerMachine> WorkerThread<W> {
 
     fn wait_max(&self) -> Option<Duration> {
         let now = self.clock.now();
-        let micros = self.worker.poll_timeout()?.as_micros().saturating_sub(now.as_micros());
+        let micros = self
+            .worker
+            .poll_timeout()?
+            .as_micros()
+            .saturating_sub(now.as_micros());
         Some(Duration::from_micros(micros))
     }
 
@@ -125,14 +152,25 @@ impl<W: WorkerMachine> WorkerThread<W> {
         for output in self.outgoing.outputs.drain(..) {
             match output {
                 WorkerOutput::Channel { to, items } if to.0 != 0 => {
-                    send(&self.paths, to, WorkerInput::Channel { from: self.index, items });
+                    send(
+                        &self.paths,
+                        to,
+                        WorkerInput::Channel {
+                            from: self.index,
+                            items,
+                        },
+                    );
                 }
                 other => outputs.push(other),
             }
         }
         let taken = std::mem::take(&mut self.outgoing.taken);
         if !outputs.is_empty() || !taken.is_empty() {
-            self.paths.main.push_waiting(Event::Worker { worker: self.index, outputs, taken });
+            self.paths.main.push_waiting(Event::Worker {
+                worker: self.index,
+                outputs,
+                taken,
+            });
         }
     }
 }
@@ -147,7 +185,14 @@ pub(super) fn send(paths: &Paths, to: WorkerIndex, input: WorkerInput) {
 
 /// Passes items on to another worker from thread 0.
 pub(super) fn send_channel(paths: &Paths, to: WorkerIndex, items: Vec<ChannelItem>) {
-    send(paths, to, WorkerInput::Channel { from: WorkerIndex(0), items });
+    send(
+        paths,
+        to,
+        WorkerInput::Channel {
+            from: WorkerIndex(0),
+            items,
+        },
+    );
 }
 
 /// The store's thread: takes commands, answers events, and leaves its summary where `status` finds it.
@@ -182,7 +227,10 @@ pub fn spawn_store<S: StoreMachine + Send + 'static>(
             }
         }
     };
-    std::thread::Builder::new().name("store".into()).spawn(body).map(drop)
+    std::thread::Builder::new()
+        .name("store".into())
+        .spawn(body)
+        .map(drop)
 }
 
 /// Ends the process if its thread panics.
@@ -199,9 +247,16 @@ impl Drop for AbortOnPanic {
 /// Keeps this thread on the `place`th of the processors that the process may use. Without permission it stays where it is put.
 fn pin(place: usize) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let Ok(allowed) = sched_getaffinity(None) else { return };
-    let processors: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor)).collect();
-    if let Some(&processor) = place.checked_rem(processors.len()).and_then(|place| processors.get(place)) {
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return;
+    };
+    let processors: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|&processor| allowed.is_set(processor))
+        .collect();
+    if let Some(&processor) = place
+        .checked_rem(processors.len())
+        .and_then(|place| processors.get(place))
+    {
         let mut only = CpuSet::new();
         only.set(processor);
         let _not_permitted = sched_setaffinity(None, &only);

@@ -1,4 +1,16 @@
 //! How do records come in and go out? Over MQTT sessions whose state is ours, not a client library's.
 
+pub(crate) mod builtin;
+pub mod codec;
 pub mod config;
+pub mod format;
+mod inbound;
+pub mod io;
+mod outbound;
+mod progress;
+mod reconnect;
 pub mod session;
+mod subscriptions;
+pub mod topic;
+mod values;
+mod wire;

@@ -4,8 +4,20 @@
 //! implements them with the operating system, the simulator with memory and faults. Nothing here starts a thread: the shell
 //! calls a store from one.
 
+mod entry;
+mod fold;
+mod log;
+mod manifest;
+mod recovery;
+mod sealed;
+mod segment;
+mod writer;
+
 use std::io;
 use std::ops::ControlFlow;
+
+pub use manifest::Degraded;
+pub use writer::{OpenError, Recovered, Store, StoreLimits, StoreStatus};
 
 use crate::epoch::{Epoch, TimeStamp};
 
@@ -133,3 +145,6 @@ pub enum BaseError {
     #[error("the base failed: {0}")]
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests;

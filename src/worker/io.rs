@@ -152,7 +152,7 @@ pub enum ChannelItem {
     Message(Message),
     /// The sender has cut this epoch; needs no credit.
     Barrier(Epoch),
-    /// The receiver of the other direction may send this many more messages; needs no credit.
+    /// The receiver of this may send so many more bytes of messages the other way; needs no credit.
     Credit(u32),
 }
 
@@ -165,6 +165,8 @@ pub struct Activity {
     pub runnable: bool,
     /// Does a bound ask for a cut now, whatever the pause?
     pub urgent: bool,
+    /// Does a delayed message wait?
+    pub delayed: bool,
     /// Messages passed to channels since the start.
     pub sent: u64,
     /// Messages taken from channels since the start.

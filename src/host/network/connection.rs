@@ -88,7 +88,9 @@ impl Connection {
 
     fn try_write(&self) -> io::Result<bool> {
         let stream = self.stream.borrow();
-        let Some(stream) = stream.as_ref() else { return Ok(true) };
+        let Some(stream) = stream.as_ref() else {
+            return Ok(true);
+        };
         let mut outgoing = self.outgoing.borrow_mut();
         let pubrec = (failpoint::is_armed(Point::BeforePubrec) || failpoint::is_armed(Point::AfterPubrec))
             && outgoing.iter().any(|bytes| failpoint::has_pubrec(bytes));
@@ -122,21 +124,30 @@ pub(super) async fn drive(connection: Rc<Connection>, broker: Broker, scratch: S
         Err(error) => error,
     };
     connection.stream.borrow_mut().take();
-    post.post(|connection| SessionInput::Disconnected { connection, cause: cause.to_string() });
+    post.post(|connection| SessionInput::Disconnected {
+        connection,
+        cause: cause.to_string(),
+    });
 }
 
 async fn open(broker: &Broker) -> io::Result<Stream> {
     let (host, port) = (broker.host.clone(), broker.port);
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => smol::unblock(move || (host.as_str(), port).to_socket_addrs()).await?.collect(),
+        Err(_) => smol::unblock(move || (host.as_str(), port).to_socket_addrs())
+            .await?
+            .collect(),
     };
     let mut failure = io::Error::new(ErrorKind::NotFound, "the host name has no address");
     for address in addresses {
         match Async::<TcpStream>::connect(address).await {
             Ok(socket) => {
                 socket.get_ref().set_nodelay(true)?;
-                let tls = broker.tls.as_ref().map(|files| tls::connection(files, &broker.host)).transpose()?;
+                let tls = broker
+                    .tls
+                    .as_ref()
+                    .map(|files| tls::connection(files, &broker.host))
+                    .transpose()?;
                 let stream = Stream::new(socket, tls);
                 stream.handshake().await?;
                 return Ok(stream);
@@ -155,11 +166,16 @@ async fn read(connection: &Connection, stream: &Stream, scratch: &Scratch, post:
         let received = {
             let mut scratch = scratch.borrow_mut();
             stream.try_read(&mut scratch).map(|count| {
-                (Bytes::copy_from_slice(scratch.get(..count).unwrap_or_default()), count == scratch.len())
+                (
+                    Bytes::copy_from_slice(scratch.get(..count).unwrap_or_default()),
+                    count == scratch.len(),
+                )
             })
         };
         match received {
-            Ok((bytes, _)) if bytes.is_empty() => return io::Error::new(ErrorKind::UnexpectedEof, "closed by the broker"),
+            Ok((bytes, _)) if bytes.is_empty() => {
+                return io::Error::new(ErrorKind::UnexpectedEof, "closed by the broker");
+            }
             Ok((bytes, filled)) => {
                 stream.acknowledge_quickly();
                 connection.under_way.set(connection.under_way.get() + bytes.len());

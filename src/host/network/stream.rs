@@ -20,7 +20,10 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(socket: Async<TcpStream>, tls: Option<ClientConnection>) -> Self {
-        Self { socket, tls: tls.map(RefCell::new) }
+        Self {
+            socket,
+            tls: tls.map(RefCell::new),
+        }
     }
 
     /// Does the TLS handshake, if there is one to do.
@@ -43,7 +46,9 @@ impl Stream {
 
     /// Reads what is there: `WouldBlock` if nothing is, zero at the end.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &self.tls else { return self.socket.get_ref().read(buffer) };
+        let Some(tls) = &self.tls else {
+            return self.socket.get_ref().read(buffer);
+        };
         loop {
             match tls.borrow_mut().reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -76,8 +81,16 @@ impl Stream {
         }
         while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = slices.iter_mut().zip(queue.iter()).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
-            match self.socket.get_ref().write_vectored(slices.get(..count).unwrap_or_default()) {
+            let count = slices
+                .iter_mut()
+                .zip(queue.iter())
+                .map(|(slice, bytes)| *slice = IoSlice::new(bytes))
+                .count();
+            match self
+                .socket
+                .get_ref()
+                .write_vectored(slices.get(..count).unwrap_or_default())
+            {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => consume(queue, count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

@@ -27,10 +27,16 @@ impl Drop for Mosquitto {
 impl Mosquitto {
     /// `None` where it is not installed.
     fn start() -> Option<Self> {
-        let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"].into_iter().find(|path| Path::new(path).exists())?;
+        let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())?;
         let directory = tempfile::tempdir().unwrap();
         certificates(directory.path());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let path = directory.path().display();
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\ncafile {path}/ca.pem\ncertfile {path}/server.pem\n\
@@ -46,7 +52,11 @@ impl Mosquitto {
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             std::thread::yield_now();
         }
-        Some(Self { child, directory, port })
+        Some(Self {
+            child,
+            directory,
+            port,
+        })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -62,12 +72,24 @@ fn certificates(directory: &Path) {
           printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' > extensions
           openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.pem -days 2 -extfile extensions
         done";
-    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Connects, sends, and gives all that is posted until the connection is over or `enough` says so.
-fn talk(session: Arc<SessionConfig>, send: &[u8], enough: impl Fn(&[u8]) -> bool) -> (Vec<u8>, Option<String>) {
+fn talk(
+    session: Arc<SessionConfig>,
+    send: &[u8],
+    enough: impl Fn(&[u8]) -> bool,
+) -> (Vec<u8>, Option<String>) {
     let (inbox, executor) = (Arc::new(Inbox::default()), Rc::new(LocalExecutor::new()));
     let mut network = Network::new(vec![session], Rc::clone(&executor), Arc::clone(&inbox));
     network.connect(CONNECTION.0, CONNECTION.1);
@@ -82,7 +104,9 @@ fn talk(session: Arc<SessionConfig>, send: &[u8], enough: impl Fn(&[u8]) -> bool
             .await;
             inbox.take(&mut events);
             for event in events.drain(..) {
-                let Event::Network { input, .. } = event else { unreachable!() };
+                let Event::Network { input, .. } = event else {
+                    unreachable!()
+                };
                 match input {
                     SessionInput::Connected { .. } => {
                         network.transmit(CONNECTION.0, CONNECTION.1, Bytes::copy_from_slice(send));
@@ -112,17 +136,38 @@ fn tls_with_a_client_certificate_reaches_a_real_broker() {
         return;
     };
     let client = Some((broker.file("client.pem"), broker.file("client.key")));
-    let right = TlsFiles { ca: Some(broker.file("ca.pem")), client: client.clone() };
-    let (got, cause) = talk(test_session(broker.port, Some(right)), CONNECT, |got| 4 <= got.len());
-    assert_eq!((&got[..], cause), (&b"\x20\x02\x00\x00"[..], None), "CONNACK, accepted");
+    let right = TlsFiles {
+        ca: Some(broker.file("ca.pem")),
+        client: client.clone(),
+    };
+    let (got, cause) = talk(test_session(broker.port, Some(right)), CONNECT, |got| {
+        4 <= got.len()
+    });
+    assert_eq!(
+        (&got[..], cause),
+        (&b"\x20\x02\x00\x00"[..], None),
+        "CONNACK, accepted"
+    );
 
-    let stranger = TlsFiles { ca: Some(broker.file("other.pem")), client };
+    let stranger = TlsFiles {
+        ca: Some(broker.file("other.pem")),
+        client,
+    };
     let (_, cause) = talk(test_session(broker.port, Some(stranger)), CONNECT, |_| false);
-    assert!(cause.unwrap().contains("invalid peer certificate"), "an authority that we do not trust");
+    assert!(
+        cause.unwrap().contains("invalid peer certificate"),
+        "an authority that we do not trust"
+    );
 
-    let nameless = TlsFiles { ca: Some(broker.file("ca.pem")), client: None };
+    let nameless = TlsFiles {
+        ca: Some(broker.file("ca.pem")),
+        client: None,
+    };
     let (_, cause) = talk(test_session(broker.port, Some(nameless)), CONNECT, |_| false);
-    assert!(cause.unwrap().to_lowercase().contains("certificate"), "the broker wants ours");
+    assert!(
+        cause.unwrap().to_lowercase().contains("certificate"),
+        "the broker wants ours"
+    );
 }
 
 #[test]
@@ -136,7 +181,11 @@ fn a_broker_that_does_not_read_is_left() {
 
 #[test]
 fn a_refused_connection_is_told() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let (_, cause) = talk(test_session(port, None), b"", |_| false);
     assert!(cause.unwrap().contains("refused"));
 }

@@ -1,0 +1,178 @@
+//! Where do the log's segments live? In one directory, flat, that one process at a time may use.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::store::Disk;
+
+/// The files of one directory. Holds the directory's lock until dropped.
+#[derive(Debug)]
+pub struct FileDisk {
+    path: PathBuf,
+    directory: File,
+    _lock: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Another process has it; nothing was changed.
+    #[error("{} is in use by {}", path.display(), holder(*pid))]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// That process, if it left its number.
+        pid: Option<u32>,
+    },
+    /// What the operating system says.
+    #[error("{}: {source}", path.display())]
+    Failed {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl FileDisk {
+    /// Opens a directory, made durably if there is none, and locks it.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        let failed = |source| DirectoryError::Failed {
+            path: path.to_owned(),
+            source,
+        };
+        create_directory(path).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join(LOCK))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = lock.read_to_string(&mut text);
+                return Err(DirectoryError::InUse {
+                    path: path.to_owned(),
+                    pid: text.trim().parse().ok(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        note_process(&mut lock).map_err(failed)?;
+        let directory = File::open(path).map_err(failed)?;
+        Ok(Self {
+            path: path.to_owned(),
+            directory,
+            _lock: lock,
+        })
+    }
+}
+
+/// The lock is what counts; the number in it is for people, so a full disk does not matter.
+fn note_process(lock: &mut File) -> io::Result<()> {
+    lock.seek(SeekFrom::Start(0))?;
+    lock.set_len(0)?;
+    let _ = writeln!(lock, "{}", std::process::id());
+    Ok(())
+}
+
+/// Makes a directory and those above it, and makes their names durable.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_directory(parent)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl Disk for FileDisk {
+    type File = File;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+                && name != LOCK
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        options.open(self.path.join(name))
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(self.path.join(name))
+    }
+
+    fn length(&mut self, file: &mut File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn read(&mut self, file: &mut File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        file.read_exact_at(buffer, offset)
+    }
+
+    fn write(&mut self, file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self, file: &mut File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            // Some file systems (NFS, overlays of old kernels) do not know the flag. The lock makes the check safe.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                if to.try_exists()? {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                fs::rename(&from, &to)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+}
+
+/// The file that is locked.
+const LOCK: &str = "lock";

@@ -1,0 +1,33 @@
+//! What does a user configure? A `module.yaml`, a board file, and in Rust what an application binds.
+//!
+//! ```text
+//! module.yaml ─ yaml (tree with places) ─ kinds (one file each) ─┐
+//!                                                                Specification ─ with_board ─ with_files ─┐
+//! board file ── Board ───────────────────────────────────────────────────────────┘                        Application
+//! fn main() ─── Module (functions, routers) ──────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! - Whatever can be wrong is found before anything runs, as [`LoadErrors`]: several at once, each with its place and a way out.
+//! - Nothing here reads a file, the environment or a clock: who calls hands them in.
+//! - What is read is bounded in bytes, depth and number of values ([`limits`](crate::limits)).
+//!
+//! Source: the document form of StateFun 3.x; every key is in `docs/module-yaml.md`.
+
+mod application;
+mod board;
+mod broker_url;
+mod environment;
+mod error;
+mod fields;
+mod kinds;
+mod specification;
+mod suggest;
+mod yaml;
+
+pub use application::{Application, Module};
+pub use board::{BOARD_NAMES, Board};
+pub use error::{LoadError, LoadErrors};
+pub use specification::Specification;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What is counted, and who checks? An application whose every mistake shows, and the checkers.
+//!
+//! A record for id *i* makes `sim/counter` *i* count, publish its count on `out/i` and tell `sim/mirror` of another id, which counts
+//! and publishes on `mirror/…`, and every third time tells it once more after a delay. So each record touches two key groups, usually
+//! of two workers, and three outboxes' worth of order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::{Address, TypeName};
+use crate::egress::MqttRecord;
+use crate::function::{Context, FunctionError, PersistedValue, StatefulFunction};
+use crate::module::{Application, Module, Specification};
+use crate::mqtt::codec::Publish;
+use crate::typed_value::TypedValue;
+
+/// The application of the simulator's own tests.
+///
+/// # Panics
+/// Never: its `module.yaml` is fixed.
+#[must_use]
+pub fn counting(qos_in: u8, qos_out: u8) -> Arc<Application> {
+    let yaml = MODULE
+        .replace("QOS_IN", &qos_in.to_string())
+        .replace("QOS_OUT", &qos_out.to_string());
+    let module = Module::new()
+        .function("sim/counter", Counter::new)
+        .function("sim/mirror", Mirror::new);
+    let application = Specification::parse("module.yaml", &yaml, &|_| None)
+        .and_then(|specification| Application::link(module, specification));
+    match application {
+        Ok(application) => Arc::new(application),
+        Err(errors) => unreachable!("{errors}"),
+    }
+}
+
+/// How often `mirror` of an id is told when its source has counted to `count`: once each, and later every third.
+#[must_use]
+pub fn mirrored(count: i64) -> i64 {
+    count + count / 3
+}
+
+/// The id whose mirror an id tells.
+#[must_use]
+pub fn mirror_of(id: &str) -> String {
+    format!("m{id}")
+}
+
+/// Checks that on every topic the counts received are 1, 2, 3 …, up to what `expected` says of its topic.
+///
+/// # Errors
+/// The first topic that is wrong, and how.
+pub fn check_sequences(received: &[Publish], expected: &BTreeMap<String, i64>) -> Result<(), String> {
+    let mut counts = BTreeMap::<String, i64>::new();
+    for publish in received {
+        let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+        let count = String::from_utf8_lossy(&publish.payload)
+            .parse::<i64>()
+            .unwrap_or(-1);
+        let last = counts.entry(topic.clone()).or_default();
+        if count != *last + 1 {
+            return Err(format!("{topic}: {count} came after {last}"));
+        }
+        *last = count;
+    }
+    match expected
+        .iter()
+        .find(|(topic, count)| counts.get(*topic).copied().unwrap_or(0) != **count)
+    {
+        Some((topic, expected)) => {
+            let got = counts.get(topic).copied().unwrap_or(0);
+            Err(format!("{topic}: {got} records came, {expected} should have"))
+        }
+        None => Ok(()),
+    }
+}
+
+struct Counter {
+    count: PersistedValue<i64>,
+}
+
+impl Counter {
+    fn new() -> Self {
+        Self {
+            count: PersistedValue::new("count"),
+        }
+    }
+}
+
+impl StatefulFunction for Counter {
+    fn invoke(&mut self, context: &mut Context<'_>, _message: &TypedValue) -> Result<(), FunctionError> {
+        let count = self.count.get_or_default(context)? + 1;
+        self.count.set(context, count)?;
+        let id = context.self_address().id();
+        publish(context, format!("out/{id}"), count)?;
+        let mirror = Address::new(MIRROR, &mirror_of(id))?;
+        if count % 3 == 0 {
+            context.send_after(Duration::from_millis(20), mirror.clone(), count)?;
+        }
+        context.send(mirror, count)
+    }
+}
+
+struct Mirror {
+    count: PersistedValue<i64>,
+}
+
+impl Mirror {
+    fn new() -> Self {
+        Self {
+            count: PersistedValue::new("count"),
+        }
+    }
+}
+
+impl StatefulFunction for Mirror {
+    fn invoke(&mut self, context: &mut Context<'_>, _message: &TypedValue) -> Result<(), FunctionError> {
+        let count = self.count.get_or_default(context)? + 1;
+        self.count.set(context, count)?;
+        let id = context.self_address().id();
+        publish(context, format!("mirror/{id}"), count)
+    }
+}
+
+fn publish(context: &mut Context<'_>, topic: String, count: i64) -> Result<(), FunctionError> {
+    context.egress(&OUT, MqttRecord::new(topic, count.to_string()))
+}
+
+const MIRROR: TypeName = TypeName::from_static("sim/mirror");
+const OUT: TypeName = TypeName::from_static("sim/out");
+
+const MODULE: &str = r"
+kind: fogfun.mqtt.v1/ingress
+spec:
+  id: sim/in
+  address: mqtt://broker
+  topics:
+    - topic: in/{id}
+      qos: QOS_IN
+      format: text
+      id: {capture: id}
+      messageId: {property: n, scope: {capture: id}, remembered: 64}
+      targets: [sim/counter]
+---
+kind: fogfun.mqtt.v1/egress
+spec:
+  id: sim/out
+  address: mqtt://broker
+  qos: QOS_OUT
+";

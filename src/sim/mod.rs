@@ -1,0 +1,11 @@
+//! How do we know that the promises hold? The world as pure machines, so that a run repeats from its seed.
+
+pub mod base;
+pub mod broker;
+pub mod client;
+pub mod counting;
+pub mod disk;
+pub mod simulation;
+
+#[cfg(test)]
+mod tests;

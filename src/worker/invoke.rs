@@ -1,0 +1,457 @@
+//! How is a function called, and what comes of it? Everything of an invocation that succeeds is applied, nothing of one that does not.
+//!
+//! A function that fails or panics is tried again after a wait, `attempts_max` times; then its message is a dead letter. Waiting
+//! and counting attempts write nothing. Effects that do not fit the memory account are thrown away and the address waits.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use embassy_time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::epoch::Epoch;
+use crate::function::effects::{Change, DelayedEffect, Effects};
+use crate::function::{Context, FunctionError};
+use crate::message::{EgressRecord, Message};
+use crate::state::key::Key;
+use crate::state::value::{DeadLetter, Letter, encode_dead_letter};
+use crate::store::BaseRead;
+
+use super::channel::{join, split};
+use super::delayed::{Delayed, Place};
+use super::instances::{Instance, InstanceIndex, Status};
+use super::mailbox::Waiting;
+use super::states::StateView;
+use super::{Notes, Worker, session_address};
+
+impl<B: BaseRead, N: Notes> Worker<B, N> {
+    /// Invokes an instance that stands first in the run queue with its first letter.
+    pub(crate) fn invoke_first(&mut self, now: Instant, at: InstanceIndex) {
+        debug_assert_eq!(self.instances.at(at).status, Status::Queued);
+        let before = self.instances.at(at).states.memory_bytes();
+        let called = self.call(now, at);
+        let instance = self.instances.at(at);
+        let after = instance.states.memory_bytes();
+        let is_dirty = instance.states.is_dirty();
+        self.account.add(after);
+        self.account.remove(before);
+        if is_dirty {
+            self.touch(at);
+        }
+        match called {
+            Called::Succeeded => self.apply(now, at),
+            Called::Failed(error) => self.fail(now, at, &error),
+            Called::Poisoned => self.give_up(now, at, "it ended the process too often"),
+            Called::Unbound => self.instances.at(at).status = Status::Unbound,
+            Called::NothingWaits => self.instances.at(at).status = Status::Idle,
+        }
+    }
+
+    /// Puts addresses whose wait is over back into the run queue.
+    pub(crate) fn retry_failed(&mut self, now: Instant) {
+        while let Some(&(due, at)) = self.retries.first()
+            && due <= now
+        {
+            self.retries.pop_first();
+            self.instances.at(at).status = Status::Queued;
+            self.run_queue.push_back(at);
+        }
+    }
+
+    /// Sends what is due.
+    pub(crate) fn fire_delayed(&mut self, now: Instant) {
+        while let Some((place, delayed)) = self.delayed.pop_due(now.as_millis()) {
+            self.mark_dirty(now);
+            self.account.remove(delayed.memory_bytes());
+            self.forget_delayed(place, &delayed);
+            let Delayed {
+                sender,
+                target,
+                letter,
+                ..
+            } = delayed;
+            self.send(now, sender.key_group(), join(target, letter));
+        }
+    }
+
+    /// Makes a message or record a dead letter.
+    pub(crate) fn bury(
+        &mut self,
+        now: Instant,
+        target: &Address,
+        letter: Letter,
+        reason: &str,
+        attempts: u32,
+    ) {
+        self.mark_dirty(now);
+        let group = target.key_group();
+        let number = self.next_arrival(group);
+        self.arrivals_used.insert(group);
+        let (id, function_type) = (target.id(), target.function_type().as_str());
+        let key = Key::DeadLetter {
+            id,
+            function_type,
+            number,
+        }
+        .to_vec();
+        let dead = DeadLetter {
+            letter,
+            reason: reason.to_owned(),
+            attempts,
+            at_ms: now.as_millis(),
+        };
+        let mut value = Vec::new();
+        encode_dead_letter(&dead, &mut value);
+        self.account.add_dirty(key.len() + value.len());
+        self.overlay.write(key, Some(value), self.epochs.working);
+        self.event("dead-letter", format!("{target}: {reason}"));
+    }
+
+    fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
+        let Self {
+            instances,
+            functions,
+            effects,
+            base,
+            notes,
+            config,
+            scratch,
+            delayed,
+            ..
+        } = self;
+        let instance = instances.at(at);
+        let Instance {
+            address,
+            mailbox,
+            states,
+            hash,
+            ..
+        } = instance;
+        let (address, hash) = (&*address, *hash);
+        let waiting = match mailbox.first(address, base) {
+            Ok(Some(waiting)) => waiting,
+            Ok(None) => return Called::NothingWaits,
+            Err(error) => return Called::Failed(error.into()),
+        };
+        let application = &config.application;
+        let function = functions
+            .entry(address.function_type().clone())
+            .or_insert_with(|| application.make_function(address.function_type()));
+        let Some(function) = function else {
+            return Called::Unbound;
+        };
+        let message_hash = xxhash_rust::xxh3::xxh3_64(waiting.letter.argument.bytes());
+        if config.poisoned.contains(&(hash, message_hash)) {
+            return Called::Poisoned;
+        }
+        effects.clear();
+        let Letter {
+            caller,
+            argument,
+            headers,
+        } = &waiting.letter;
+        let now_ms = now.as_millis();
+        let mut view = StateView {
+            states,
+            address,
+            base,
+            now_ms,
+            scratch,
+        };
+        let mut context = Context::new(
+            address,
+            caller.as_ref(),
+            headers.as_deref(),
+            now_ms,
+            effects,
+            &mut view,
+            &**application,
+        );
+        notes.begin(hash, message_hash);
+        let result = catch_unwind(AssertUnwindSafe(|| function.invoke(&mut context, argument)));
+        notes.end();
+        match result {
+            Ok(Ok(())) => match token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {
+                Some(token) => Called::Failed(FunctionError::new(format!(
+                    "the token `{token}` is in use already"
+                ))),
+                None => Called::Succeeded,
+            },
+            Ok(Err(error)) => Called::Failed(error),
+            Err(panic) => {
+                // Its fields may be half changed: the next message gets a new one.
+                functions.remove(address.function_type());
+                Called::Failed(FunctionError::new(format!(
+                    "it panicked: {}",
+                    panic_text(&*panic)
+                )))
+            }
+        }
+    }
+
+    /// Applies the effects of an invocation that succeeded, in StateFun's order, and consumes its letter.
+    fn apply(&mut self, now: Instant, at: InstanceIndex) {
+        let bytes = effects_bytes(&self.effects);
+        if self.config.limits.effects_bytes_max < bytes {
+            let bound = self.config.limits.effects_bytes_max;
+            self.fail(
+                now,
+                at,
+                &FunctionError::new(format!("its effects take {bytes} bytes; {bound} is the bound")),
+            );
+            return;
+        }
+        if !self.account.fits(bytes) {
+            self.count("waited-for-memory");
+            self.instances.at(at).status = Status::WaitingForMemory;
+            self.memory_waiters.push_back(at);
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        if let Err(error) = self.apply_state(at, &mut effects) {
+            // Reading a table to change it failed: the invocation never happened, and nothing was sent yet.
+            self.effects = effects;
+            self.fail(now, at, &error);
+            return;
+        }
+        self.invocations += 1;
+        let instance = self.instances.at(at);
+        let sender = instance.address.clone();
+        let group = sender.key_group();
+        self.consume_first(now, at);
+        for message in effects.messages.drain(..) {
+            self.send(now, group, message);
+        }
+        for effect in effects.delayed.drain(..) {
+            self.apply_delayed(now, &sender, effect);
+        }
+        for EgressRecord { egress, value } in effects.egress.drain(..) {
+            // A session's address is its egress's name, which fitted where it was declared.
+            if let Some(target) = session_address(&egress) {
+                let caller = Some(sender.clone());
+                self.send(
+                    now,
+                    group,
+                    Message {
+                        target,
+                        caller,
+                        argument: value,
+                        headers: None,
+                    },
+                );
+            }
+        }
+        self.effects = effects;
+        self.account.add_dirty(bytes);
+        self.queue_next(at);
+    }
+
+    fn apply_state(&mut self, at: InstanceIndex, effects: &mut Effects) -> Result<(), FunctionError> {
+        let Self {
+            instances,
+            base,
+            epochs,
+            account,
+            ..
+        } = self;
+        let instance = instances.at(at);
+        // Tables are read before anything changes, so that a failing read changes nothing.
+        instance
+            .states
+            .prepare(&instance.address, base, &effects.mutations)?;
+        let before = instance.states.memory_bytes();
+        for mutation in effects.mutations.drain(..) {
+            instance
+                .states
+                .apply(&instance.address, base, mutation, epochs.working)?;
+        }
+        account.add(instance.states.memory_bytes());
+        account.remove(before);
+        if instance.states.is_dirty() {
+            self.touch(at);
+        }
+        Ok(())
+    }
+
+    fn apply_delayed(&mut self, now: Instant, sender: &Address, effect: DelayedEffect) {
+        match effect {
+            DelayedEffect::Send {
+                delay,
+                message,
+                token,
+            } => {
+                let group = sender.key_group();
+                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                let due_ms = now.as_millis().saturating_add(delay_ms).min(DUE_MS_MAX);
+                let place = Place {
+                    due_ms,
+                    number: self.next_arrival(group),
+                    group,
+                };
+                let (target, letter) = split(message);
+                let delayed = Delayed {
+                    sender: sender.clone(),
+                    target,
+                    letter,
+                    token,
+                    persisted: Epoch(0),
+                };
+                self.account.add(delayed.memory_bytes());
+                self.delayed.insert(place, delayed);
+            }
+            DelayedEffect::Cancel { token } => {
+                if let Some((place, delayed)) = self.delayed.cancel(sender.id(), &token) {
+                    self.account.remove(delayed.memory_bytes());
+                    self.forget_delayed(place, &delayed);
+                }
+            }
+        }
+    }
+
+    /// Deletes a delayed message that a frame holds.
+    fn forget_delayed(&mut self, place: Place, delayed: &Delayed) {
+        if delayed.persisted != Epoch(0) {
+            self.frame.delete(&place.key(&delayed.sender));
+        }
+    }
+
+    /// Takes an instance's first letter for good.
+    fn consume_first(&mut self, now: Instant, at: InstanceIndex) -> Option<Waiting> {
+        let instance = self.instances.at(at);
+        instance.failures = 0;
+        let waiting = instance.mailbox.pop()?;
+        if waiting.persisted != Epoch(0) {
+            let (id, function_type) = (instance.address.id(), instance.address.function_type().as_str());
+            self.frame.delete(&Key::Mailbox {
+                id,
+                function_type,
+                arrival: waiting.arrival,
+            });
+        }
+        self.account.remove(waiting.memory_bytes());
+        self.account.letters = self.account.letters.saturating_sub(1);
+        self.mark_dirty(now);
+        Some(waiting)
+    }
+
+    fn queue_next(&mut self, at: InstanceIndex) {
+        let instance = self.instances.at(at);
+        if instance.mailbox.is_empty() {
+            instance.status = Status::Idle;
+        } else {
+            instance.status = Status::Queued;
+            self.run_queue.push_back(at);
+        }
+    }
+
+    fn fail(&mut self, now: Instant, at: InstanceIndex, error: &FunctionError) {
+        let instance = self.instances.at(at);
+        instance.failures += 1;
+        let failures = instance.failures;
+        let address = instance.address.clone();
+        if self.config.limits.attempts_max <= failures {
+            self.give_up(now, at, &error.to_string());
+            return;
+        }
+        let wait = self.backoff(failures);
+        let due = now + wait;
+        self.instances.at(at).status = Status::Retrying { at: due };
+        self.retries.insert((due, at));
+        let wait_ms = wait.as_millis();
+        self.event(
+            "invocation-failed",
+            format!("{address}: attempt {failures}: {error}; again in {wait_ms} ms"),
+        );
+    }
+
+    /// An instance's first letter becomes a dead letter.
+    fn give_up(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
+        let instance = self.instances.at(at);
+        let address = instance.address.clone();
+        let attempts = instance.failures.max(1);
+        if let Some(waiting) = self.consume_first(now, at) {
+            self.bury(now, &address, waiting.letter, reason, attempts);
+        }
+        self.queue_next(at);
+    }
+
+    /// Doubling with the number of failures, up to the bound, half of it jitter.
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let limits = &self.config.limits;
+        let doubled = limits
+            .backoff_min
+            .saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let ceiling_us = u64::try_from(doubled.min(limits.backoff_max).as_micros()).unwrap_or(u64::MAX);
+        let half = ceiling_us / 2;
+        Duration::from_micros(half + self.random.u64(..=half))
+    }
+}
+
+/// What became of a call.
+enum Called {
+    Succeeded,
+    Failed(FunctionError),
+    Poisoned,
+    Unbound,
+    NothingWaits,
+}
+
+/// The first token that two delayed messages would share.
+fn token_used_twice<'a>(effects: &'a Effects, is_held: impl Fn(&str) -> bool) -> Option<&'a str> {
+    let is_live_before = |at: usize, token: &str| {
+        let mut is_live = is_held(token);
+        for effect in &effects.delayed[..at] {
+            match effect {
+                DelayedEffect::Send {
+                    token: Some(earlier), ..
+                } if earlier == token => is_live = true,
+                DelayedEffect::Cancel { token: earlier } if earlier == token => is_live = false,
+                DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => {}
+            }
+        }
+        is_live
+    };
+    effects
+        .delayed
+        .iter()
+        .enumerate()
+        .find_map(|(at, effect)| match effect {
+            DelayedEffect::Send {
+                token: Some(token), ..
+            } if is_live_before(at, token) => Some(token.as_str()),
+            DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
+        })
+}
+
+/// What effects take once applied, in bytes of memory and of the frame, about.
+fn effects_bytes(effects: &Effects) -> usize {
+    let of_value =
+        |value: &crate::typed_value::TypedValue| MESSAGE_BYTES + value.typename.len() + value.bytes().len();
+    let messages = effects.messages.iter().map(|message| of_value(&message.argument));
+    let egress = effects.egress.iter().map(|record| of_value(&record.value));
+    let delayed = effects.delayed.iter().map(|effect| match effect {
+        DelayedEffect::Send { message, .. } => MESSAGE_BYTES + of_value(&message.argument),
+        DelayedEffect::Cancel { .. } => MESSAGE_BYTES,
+    });
+    let mutations = effects.mutations.iter().map(|mutation| match &mutation.change {
+        Change::Put { subkey, value } => STATE_BYTES + subkey.len() + value.value.len(),
+        Change::Delete { subkey } => STATE_BYTES + subkey.len(),
+        Change::Clear => STATE_BYTES,
+    });
+    messages.chain(egress).chain(delayed).chain(mutations).sum()
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+        .to_owned()
+}
+
+/// What a message costs beside its value, in bytes, about: itself in a mailbox.
+const MESSAGE_BYTES: usize = size_of::<Waiting>();
+/// What a changed state costs beside its value, in bytes, about: key and value in a frame.
+const STATE_BYTES: usize = 128;
+/// The latest time that a delayed message may be due: what microseconds in 63 bits can say.
+const DUE_MS_MAX: u64 = u64::MAX / 4000;

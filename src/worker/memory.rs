@@ -1,0 +1,194 @@
+//! What may a worker hold? One account for everything that waits or is cached; full, it spills, then closes the ingress, then makes
+//! addresses wait. It never drops.
+
+use embassy_time::Instant;
+
+use crate::epoch::Epoch;
+use crate::mqtt::session::SessionInput;
+use crate::store::BaseRead;
+
+use super::instances::{INSTANCE_BYTES, Status, Sweep};
+use super::io::WorkerOutput;
+use super::{Notes, Worker, WorkerLimits};
+
+/// A worker's memory account.
+#[derive(Debug)]
+pub(crate) struct Account {
+    limit: usize,
+    used: usize,
+    /// Of sessions and overlay: asked for rather than counted.
+    asked: usize,
+    /// Bytes that the working epoch made dirty.
+    epoch_bytes: usize,
+    /// Letters that wait, wherever they are.
+    pub(crate) letters: u64,
+    letters_max: u64,
+    is_fold_wanted: bool,
+    is_intake_open: bool,
+}
+
+impl Account {
+    pub(crate) fn new(limits: &WorkerLimits) -> Self {
+        Self {
+            limit: limits.memory_bytes,
+            used: 0,
+            asked: 0,
+            epoch_bytes: 0,
+            letters: 0,
+            letters_max: limits.letters_max,
+            is_fold_wanted: false,
+            is_intake_open: true,
+        }
+    }
+
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.used += bytes;
+    }
+
+    pub(crate) fn remove(&mut self, bytes: usize) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// Notes bytes that the working epoch's frame will carry.
+    pub(crate) fn add_dirty(&mut self, bytes: usize) {
+        self.epoch_bytes += bytes;
+    }
+
+    pub(crate) fn begin_epoch(&mut self) {
+        self.epoch_bytes = 0;
+    }
+
+    pub(crate) fn epoch_bytes_used(&self) -> usize {
+        self.epoch_bytes
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used + self.asked
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Is there room for effects of this many bytes?
+    pub(crate) fn fits(&self, bytes: usize) -> bool {
+        self.used() + bytes <= self.limit
+    }
+
+    /// Is there room to invite more from other workers?
+    pub(crate) fn has_room(&self) -> bool {
+        self.used() < self.limit / 100 * INTAKE_CLOSES_PERCENT
+    }
+
+    fn is_above(&self, percent: usize) -> bool {
+        self.limit / 100 * percent < self.used()
+    }
+}
+
+impl<B: BaseRead, N: Notes> Worker<B, N> {
+    /// Must invoking stop? The epoch is full and the one before it is not committed.
+    pub(crate) fn must_pause(&self) -> bool {
+        self.config.limits.epoch_bytes <= self.account.epoch_bytes_used() && self.epochs.in_flight.is_some()
+    }
+
+    /// Asks for a fold when memory is short, opens and closes the ingress.
+    pub(crate) fn balance_memory(&mut self, now: Instant) {
+        let sessions: usize = self
+            .sessions
+            .iter()
+            .map(|owned| owned.session.memory_bytes())
+            .sum();
+        self.account.asked = sessions + self.overlay.memory_bytes();
+        if self.account.is_above(FOLD_WANTED_PERCENT) && !self.account.is_fold_wanted {
+            self.account.is_fold_wanted = true;
+            self.count("fold-wanted");
+            self.outputs.push_back(WorkerOutput::FoldWanted);
+        }
+        let is_full =
+            self.account.is_above(INTAKE_CLOSES_PERCENT) || self.account.letters_max <= self.account.letters;
+        let is_open = if self.account.is_intake_open {
+            !is_full
+        } else {
+            !self.account.is_above(INTAKE_OPENS_PERCENT) && self.account.letters < self.account.letters_max
+        };
+        if is_open != self.account.is_intake_open {
+            self.account.is_intake_open = is_open;
+            self.count(if is_open { "intake-opened" } else { "intake-closed" });
+            for at in 0..self.sessions.len() {
+                self.sessions[at]
+                    .session
+                    .handle_input(now, SessionInput::Intake { open: is_open });
+                self.drain_session(now, at);
+            }
+        }
+        if !self.memory_waiters.is_empty() && self.account.fits(self.config.limits.effects_bytes_max) {
+            self.wake_memory_waiters();
+        }
+    }
+
+    /// The base holds every epoch up to this one: drop what it hides, and what may be read again if memory is short.
+    pub(crate) fn handle_folded(&mut self, _now: Instant, folded: Epoch) {
+        self.account.is_fold_wanted = false;
+        self.overlay.folded(folded);
+        for owned in &mut self.sessions {
+            owned.session.folded(folded);
+        }
+        if self.account.is_above(EVICT_ABOVE_PERCENT) {
+            self.evict(folded);
+        }
+        self.wake_memory_waiters();
+    }
+
+    /// Every address that could run waits for memory.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.run_queue.is_empty() && !self.memory_waiters.is_empty()
+    }
+
+    fn evict(&mut self, folded: Epoch) {
+        let Self {
+            instances,
+            account,
+            epochs,
+            ..
+        } = self;
+        instances.sweep(|instance| {
+            if !account.is_above(EVICT_DOWN_TO_PERCENT) {
+                return Sweep::Enough;
+            }
+            account.remove(instance.mailbox.spill(folded, MAILBOX_KEPT_LETTERS));
+            let is_idle = instance.status == Status::Idle && instance.mailbox.is_empty();
+            let is_listed = instance.touched == epochs.working;
+            if is_idle && !is_listed && instance.states.is_evictable(folded) {
+                account.remove(INSTANCE_BYTES + instance.states.memory_bytes());
+                Sweep::Evict
+            } else {
+                Sweep::Keep
+            }
+        });
+    }
+
+    fn wake_memory_waiters(&mut self) {
+        for at in self.memory_waiters.drain(..) {
+            self.instances.at(at).status = Status::Queued;
+            self.run_queue.push_back(at);
+        }
+    }
+}
+
+/// Above this share of the account a fold is asked for, so that there is something to evict.
+const FOLD_WANTED_PERCENT: usize = 50;
+/// After a fold, above this share instances are evicted and mailboxes spilled …
+const EVICT_ABOVE_PERCENT: usize = 40;
+/// … down to this share.
+const EVICT_DOWN_TO_PERCENT: usize = 30;
+/// Above this share the ingress is closed.
+const INTAKE_CLOSES_PERCENT: usize = 75;
+/// Below this share it is opened again.
+const INTAKE_OPENS_PERCENT: usize = 60;
+/// Letters that a spilled mailbox keeps in memory, to go on with.
+const MAILBOX_KEPT_LETTERS: usize = 16;
+
+const _: () =
+    assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
+const _: () =
+    assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

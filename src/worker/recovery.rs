@@ -1,0 +1,421 @@
+//! How does a worker come back? The log's replay over what the base holds, then only the heads of what acts by itself.
+//!
+//! Order: letters by arrival number, unsent messages by number, then anything new. State is never scanned; letters that only the
+//! base holds stay there until their turn.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use embassy_time::Instant;
+
+use crate::address::Address;
+use crate::key_group::KeyGroup;
+use crate::mqtt::session::{RecoveredSession, Session, SessionStart};
+use crate::state::key::{Key, Kind, address_of, id_prefix, kind_prefix};
+use crate::state::value::{
+    Letter, decode_counter, decode_delayed, decode_letter, decode_state, decode_unsent,
+};
+use crate::store::{BaseError, BaseRead};
+
+use super::channel::join;
+use super::delayed::{Delayed, Place};
+use super::epochs::Epochs;
+use super::ingress::OwnedSession;
+use super::instances::{INSTANCE_BYTES, Status};
+use super::io::SessionIndex;
+use super::mailbox::Waiting;
+use super::{Notes, REPLAYED, SESSION_TYPE, Worker, WorkerStart, session_address, session_owner};
+
+/// What the log said of things that need the base to be whole.
+#[derive(Default, Debug)]
+pub(crate) struct Replayed {
+    /// Session kinds, in log order.
+    sessions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    counters: BTreeMap<KeyGroup, u64>,
+    unsent: BTreeMap<(KeyGroup, u64), Option<(Address, Letter)>>,
+    /// Delayed messages: there, or gone.
+    delayed: BTreeMap<Place, Option<Delayed>>,
+    /// The highest arrival number consumed, per address: letters are consumed in order.
+    consumed: BTreeMap<Address, u64>,
+    /// Letters for sessions.
+    session_letters: BTreeMap<(Address, u64), Option<Letter>>,
+}
+
+/// Letters of one address that only the base holds.
+struct InBase {
+    from: u64,
+    to: u64,
+    count: u64,
+}
+
+impl<B: BaseRead, N: Notes> Worker<B, N> {
+    /// Hears what the log says of a key, in log order; keys of groups that it does not own are ignored.
+    ///
+    /// # Errors
+    /// If the value is none: then the log holds what no version of us wrote.
+    pub fn replay(&mut self, bytes: &[u8], value: Option<&[u8]>) -> Result<(), BaseError> {
+        let damaged = || BaseError::Damaged {
+            key: bytes.escape_ascii().to_string(),
+        };
+        let key = Key::decode(bytes).ok_or_else(damaged)?;
+        if !self.owns(key.group()) {
+            return Ok(());
+        }
+        let epoch = REPLAYED;
+        let replayed = &mut self.replayed;
+        match key {
+            Key::Session { .. } | Key::Progress { .. } | Key::Outbox { .. } | Key::Accepted { .. } => {
+                replayed
+                    .sessions
+                    .push((bytes.to_vec(), value.map(<[u8]>::to_vec)));
+            }
+            Key::Counter { group } => {
+                let next = value.and_then(decode_counter).ok_or_else(damaged)?;
+                replayed.counters.insert(group, next);
+            }
+            Key::Mailbox {
+                id,
+                function_type,
+                arrival,
+            } => {
+                let address = address_of(function_type, id).ok_or_else(damaged)?;
+                let letter = decoded(value, decode_letter).ok_or_else(damaged)?;
+                self.replay_letter(address, arrival, letter);
+            }
+            Key::Unsent { group, number } => {
+                let unsent = decoded(value, decode_unsent).ok_or_else(damaged)?;
+                replayed.unsent.insert((group, number), unsent);
+            }
+            Key::Delayed {
+                due_ms,
+                id,
+                function_type,
+                number,
+            } => {
+                let place = Place {
+                    due_ms,
+                    number,
+                    group: key.group(),
+                };
+                let sender = address_of(function_type, id).ok_or_else(damaged)?;
+                let delayed = decoded(value, |value| read_delayed(&sender, value)).ok_or_else(damaged)?;
+                replayed.delayed.insert(place, delayed);
+            }
+            Key::Token { .. } | Key::AsyncOperation { .. } => {}
+            Key::Seen { .. } | Key::DeadLetter { .. } => self.overlay.replay(bytes, value, epoch),
+            Key::State {
+                id,
+                function_type,
+                name,
+                subkey,
+            } => {
+                let address = address_of(function_type, id).ok_or_else(damaged)?;
+                let value = decoded(value, decode_state).ok_or_else(damaged)?;
+                let (at, is_new) = self.instances.find_or_insert(&address);
+                if is_new {
+                    self.account.add(INSTANCE_BYTES);
+                }
+                let states = &mut self.instances.at(at).states;
+                let before = states.memory_bytes();
+                states.replay(name, subkey, value, epoch);
+                self.account.add(states.memory_bytes().saturating_sub(before));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the heads of what acts by itself, opens the sessions and makes runnable what waits.
+    ///
+    /// # Errors
+    /// If the base cannot be read.
+    pub fn start(&mut self, now: Instant, start: WorkerStart) -> Result<(), BaseError> {
+        self.epochs = Epochs::after(start.epoch);
+        self.identity = start.identity;
+        let mut in_base = BTreeMap::new();
+        for group in self.groups_behind(&[]) {
+            self.read_counter(group)?;
+            self.scan_letters(group, &mut in_base)?;
+            self.scan_unsent(group)?;
+            self.scan_delayed(group)?;
+        }
+        self.adopt_letters(in_base);
+        for (place, delayed) in std::mem::take(&mut self.replayed.delayed) {
+            if let Some(delayed) = delayed {
+                self.account.add(delayed.memory_bytes());
+                self.delayed.insert(place, delayed);
+            }
+        }
+        self.open_sessions(now, start.sessions)?;
+        self.resend(now);
+        self.replayed = Replayed::default();
+        self.settle(now);
+        Ok(())
+    }
+
+    fn owns(&self, group: KeyGroup) -> bool {
+        group.worker(self.config.workers) == self.config.index.0
+    }
+
+    fn replay_letter(&mut self, address: Address, arrival: u64, letter: Option<Letter>) {
+        if *address.function_type() == SESSION_TYPE {
+            self.replayed.session_letters.insert((address, arrival), letter);
+            return;
+        }
+        let (at, is_new) = self.instances.find_or_insert(&address);
+        if is_new {
+            self.account.add(INSTANCE_BYTES);
+        }
+        let instance = self.instances.at(at);
+        match letter {
+            Some(letter) => {
+                let waiting = Waiting {
+                    arrival,
+                    persisted: REPLAYED,
+                    letter,
+                };
+                let bytes = waiting.memory_bytes();
+                if instance.mailbox.replay_put(waiting) {
+                    self.account.add(bytes);
+                    self.account.letters += 1;
+                }
+            }
+            None => {
+                if let Some(waiting) = instance.mailbox.replay_delete(arrival) {
+                    self.account.remove(waiting.memory_bytes());
+                    self.account.letters = self.account.letters.saturating_sub(1);
+                }
+                let consumed = self.replayed.consumed.entry(address).or_default();
+                *consumed = arrival.max(*consumed);
+            }
+        }
+    }
+
+    fn read_counter(&mut self, group: KeyGroup) -> Result<(), BaseError> {
+        let next = match self.replayed.counters.get(&group) {
+            Some(&next) => next,
+            None => {
+                let key = Key::Counter { group }.to_vec();
+                if !self.base.get(&key, &mut self.scratch)? {
+                    return Ok(());
+                }
+                decode_counter(&self.scratch).ok_or_else(|| BaseError::Damaged {
+                    key: key.escape_ascii().to_string(),
+                })?
+            }
+        };
+        self.arrivals[group.index()] = next;
+        Ok(())
+    }
+
+    fn scan_letters(
+        &mut self,
+        group: KeyGroup,
+        in_base: &mut BTreeMap<Address, InBase>,
+    ) -> Result<(), BaseError> {
+        let Self { base, replayed, .. } = self;
+        scan(base, &kind_prefix(group, Kind::Mailbox), |key, value| {
+            let Key::Mailbox {
+                id,
+                function_type,
+                arrival,
+            } = key
+            else {
+                return None;
+            };
+            let address = address_of(function_type, id)?;
+            if *address.function_type() == SESSION_TYPE {
+                let letter = decode_letter(value)?;
+                replayed
+                    .session_letters
+                    .entry((address, arrival))
+                    .or_insert(Some(letter));
+                return Some(());
+            }
+            let consumed = replayed.consumed.get(&address).copied().unwrap_or_default();
+            if consumed < arrival {
+                let range = in_base.entry(address).or_insert(InBase {
+                    from: arrival,
+                    to: arrival,
+                    count: 0,
+                });
+                range.to = arrival;
+                range.count += 1;
+            }
+            Some(())
+        })
+    }
+
+    fn scan_unsent(&mut self, group: KeyGroup) -> Result<(), BaseError> {
+        let Self { base, replayed, .. } = self;
+        scan(base, &kind_prefix(group, Kind::Unsent), |key, value| {
+            let Key::Unsent { group, number } = key else {
+                return None;
+            };
+            let unsent = decode_unsent(value)?;
+            replayed.unsent.entry((group, number)).or_insert(Some(unsent));
+            Some(())
+        })
+    }
+
+    fn scan_delayed(&mut self, group: KeyGroup) -> Result<(), BaseError> {
+        let Self { base, replayed, .. } = self;
+        scan(base, &kind_prefix(group, Kind::Delayed), |key, value| {
+            let Key::Delayed {
+                due_ms,
+                id,
+                function_type,
+                number,
+            } = key
+            else {
+                return None;
+            };
+            let delayed = read_delayed(&address_of(function_type, id)?, value)?;
+            replayed
+                .delayed
+                .entry(Place {
+                    due_ms,
+                    number,
+                    group,
+                })
+                .or_insert(Some(delayed));
+            Some(())
+        })
+    }
+
+    fn adopt_letters(&mut self, in_base: BTreeMap<Address, InBase>) {
+        for (address, InBase { from, to, count }) in in_base {
+            let (at, is_new) = self.instances.find_or_insert(&address);
+            if is_new {
+                self.account.add(INSTANCE_BYTES);
+            }
+            let instance = self.instances.at(at);
+            let (kept, freed) = instance.mailbox.adopt_spilled(from, to, count);
+            self.account.remove(freed);
+            self.account.letters += count - kept;
+        }
+        let waiting = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| !instance.mailbox.is_empty());
+        self.run_queue.extend(waiting.map(|(at, _)| at));
+        for &at in &self.run_queue {
+            self.instances.at(at).status = Status::Queued;
+        }
+    }
+
+    fn open_sessions(&mut self, now: Instant, start: SessionStart) -> Result<(), BaseError> {
+        let application = Arc::clone(&self.config.application);
+        for (index, config) in application.sessions.iter().enumerate() {
+            let owner = session_owner(&config.name, self.config.workers);
+            let (true, Some(address)) = (owner == self.config.index, session_address(&config.name)) else {
+                continue;
+            };
+            let mut recovered = RecoveredSession::default();
+            for kind in [Kind::Session, Kind::Progress, Kind::Outbox, Kind::Accepted] {
+                scan(&self.base, &id_prefix(kind, address.id(), None), |key, value| {
+                    recovered.take(&key, Some(value));
+                    Some(())
+                })?;
+            }
+            for (key, value) in &self.replayed.sessions {
+                match Key::decode(key) {
+                    Some(key) if session_of(&key) == Some(address.id()) => {
+                        recovered.take(&key, value.as_deref())
+                    }
+                    _ => {}
+                }
+            }
+            let seed = self.config.seed ^ KeyGroup::of(address.id()).number() as u64;
+            let session = Session::new(Arc::clone(config), recovered, start, seed);
+            self.session_by_name
+                .insert(config.name.clone(), self.sessions.len());
+            self.sessions.push(OwnedSession {
+                index: SessionIndex(index),
+                address,
+                config: Arc::clone(config),
+                session,
+                routers: application.make_routers(&config.name),
+                is_stirred: true,
+                is_stopped: false,
+            });
+        }
+        for owned in &mut self.sessions {
+            owned.session.start(now);
+        }
+        Ok(())
+    }
+
+    /// Hands sessions the letters that waited for them, then sends what waited for its channel.
+    fn resend(&mut self, now: Instant) {
+        for ((target, arrival), letter) in std::mem::take(&mut self.replayed.session_letters) {
+            if let Some(letter) = letter {
+                self.mark_dirty(now);
+                let message = join(target, letter);
+                self.delete_letter(&message, arrival);
+                self.deliver_to_session(now, message, Some(arrival));
+            }
+        }
+        for ((group, number), unsent) in std::mem::take(&mut self.replayed.unsent) {
+            if let Some((target, letter)) = unsent {
+                self.mark_dirty(now);
+                self.frame.delete(&Key::Unsent { group, number });
+                self.send(now, group, join(target, letter));
+            }
+        }
+    }
+}
+
+/// Visits every key with a prefix; `visit` says `None` of what it cannot read.
+fn scan<B: BaseRead>(
+    base: &B,
+    prefix: &[u8],
+    mut visit: impl FnMut(Key<'_>, &[u8]) -> Option<()>,
+) -> Result<(), BaseError> {
+    let mut damage = Ok(());
+    base.seek(prefix, &mut |bytes, value| {
+        if !bytes.starts_with(prefix) {
+            return ControlFlow::Break(());
+        }
+        match Key::decode(bytes).and_then(|key| visit(key, value)) {
+            Some(()) => ControlFlow::Continue(()),
+            None => {
+                damage = Err(BaseError::Damaged {
+                    key: bytes.escape_ascii().to_string(),
+                });
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    damage
+}
+
+/// Decodes a put; a delete is `Some(None)`, a value that is none is `None`.
+fn decoded<T>(value: Option<&[u8]>, decode: impl FnOnce(&[u8]) -> Option<T>) -> Option<Option<T>> {
+    match value {
+        Some(value) => decode(value).map(Some),
+        None => Some(None),
+    }
+}
+
+fn read_delayed(sender: &Address, value: &[u8]) -> Option<Delayed> {
+    let (target, letter, token) = decode_delayed(value)?;
+    // It is in the base or in the log, so no frame need put it again.
+    Some(Delayed {
+        sender: sender.clone(),
+        target,
+        letter,
+        token,
+        persisted: REPLAYED,
+    })
+}
+
+fn session_of<'a>(key: &Key<'a>) -> Option<&'a str> {
+    match *key {
+        Key::Session { id }
+        | Key::Progress { id, .. }
+        | Key::Outbox { id, .. }
+        | Key::Accepted { id, .. } => Some(id),
+        _ => None,
+    }
+}
