@@ -56,6 +56,7 @@
 
 pub mod address;
 pub mod admin;
+mod cli;
 pub mod egress;
 pub mod epoch;
 pub mod function;
@@ -68,6 +69,7 @@ pub mod mqtt;
 pub mod node;
 pub mod payload;
 pub mod router;
+mod run;
 pub mod sim;
 pub mod state;
 pub mod store;
@@ -85,4 +87,5 @@ pub use function::{
 pub use message::{Headers, IngressRecord};
 pub use module::Module;
 pub use router::{Downstream, Router};
+pub use run::run;
 pub use typed_value::{TypedValue, Value};
