@@ -166,7 +166,11 @@ impl Scenario {
         }
         match simulation.watch.violations().first() {
             Some(violation) => Err(violation.clone()),
-            None => checked.map_err(|error| format!("{error}; {:#?}", status(simulation))),
+            None => checked.map_err(|error| {
+                let topic = error.split(':').next().unwrap_or_default();
+                let came = came(simulation, topic);
+                format!("{error}; {came:?}; {:#?}", status(simulation))
+            }),
         }
     }
 
@@ -194,6 +198,15 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+/// Everything that came on a topic: what it said, and its message id.
+fn came(simulation: &mut Simulation, topic: &str) -> Vec<String> {
+    let received = simulation.client(SUBSCRIBER).received().iter();
+    received
+        .filter(|publish| publish.topic == topic.as_bytes())
+        .map(|publish| format!("{:?} {:?}", publish.payload, publish.user_properties))
+        .collect()
 }
 
 fn status(simulation: &mut Simulation) -> Vec<Option<AdminReply>> {
