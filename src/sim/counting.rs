@@ -4,7 +4,7 @@
 //! and publishes on `mirror/…`, and every third time tells it once more after a delay. So each record touches two key groups, usually
 //! of two workers, and three outboxes' worth of order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::address::{Address, TypeName};
 use crate::egress::MqttRecord;
 use crate::function::{Context, FunctionError, PersistedValue, StatefulFunction};
 use crate::module::{Application, Module, Specification};
-use crate::mqtt::codec::Publish;
+use crate::mqtt::codec::{MESSAGE_ID_PROPERTY, Publish};
 use crate::typed_value::TypedValue;
 
 /// The application of the simulator's own tests.
@@ -76,20 +76,55 @@ pub fn check_sequences(received: &[Publish], expected: &BTreeMap<String, i64>) -
     }
 }
 
+/// A record with this payload always fails.
+pub const FAILS: &str = "fails";
+/// A record with this payload makes its function panic.
+pub const PANICS: &str = "panics";
+/// A record with this payload fails at the first attempt.
+pub const FAILS_ONCE: &str = "fails once";
+
+/// Drops repeats by their message id, as a consumer of QoS 1 does.
+#[must_use]
+pub fn without_repeats(received: &[Publish]) -> Vec<Publish> {
+    let mut seen = BTreeSet::new();
+    let is_new = |publish: &&Publish| {
+        let id = publish
+            .user_properties
+            .iter()
+            .find(|(name, _)| name == MESSAGE_ID_PROPERTY);
+        id.is_none_or(|(_, id)| seen.insert(id.clone()))
+    };
+    received.iter().filter(is_new).cloned().collect()
+}
+
 struct Counter {
     count: PersistedValue<i64>,
+    /// Ids whose first letter has failed once. Lost with a panic or crash: then it fails once more.
+    failed: BTreeSet<String>,
 }
 
 impl Counter {
     fn new() -> Self {
         Self {
             count: PersistedValue::new("count"),
+            failed: BTreeSet::new(),
         }
     }
 }
 
 impl StatefulFunction for Counter {
-    fn invoke(&mut self, context: &mut Context<'_>, _message: &TypedValue) -> Result<(), FunctionError> {
+    fn invoke(&mut self, context: &mut Context<'_>, message: &TypedValue) -> Result<(), FunctionError> {
+        let id = context.self_address().id().to_owned();
+        match message.get::<String>()?.as_str() {
+            FAILS => return Err(FunctionError::new("as asked")),
+            // Without the hook, which would print each of them.
+            PANICS => std::panic::resume_unwind(Box::new("as asked")),
+            FAILS_ONCE if !self.failed.remove(&id) => {
+                self.failed.insert(id);
+                return Err(FunctionError::new("as asked, once"));
+            }
+            _ => {}
+        }
         let count = self.count.get_or_default(context)? + 1;
         self.count.set(context, count)?;
         let id = context.self_address().id();

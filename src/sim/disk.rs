@@ -53,6 +53,20 @@ pub enum Fault {
     SkipsSync,
 }
 
+/// Which syncs say that they worked and do nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lie {
+    /// None.
+    #[default]
+    Never,
+    /// All.
+    Always,
+    /// Those of files whose name begins so.
+    Of(&'static str),
+    /// Those of the directory.
+    OfDirectory,
+}
+
 #[derive(Debug)]
 struct Inner {
     nodes: Vec<Node>,
@@ -68,6 +82,9 @@ struct Inner {
     is_read_only: bool,
     space: Option<usize>,
     bytes_written: u64,
+    lie: Lie,
+    /// The file last written to.
+    last_written: Option<usize>,
 }
 
 #[derive(Default, Debug)]
@@ -100,6 +117,8 @@ impl Default for SimDisk {
             is_read_only: false,
             space: None,
             bytes_written: 0,
+            lie: Lie::Never,
+            last_written: None,
         })))
     }
 }
@@ -120,6 +139,23 @@ impl SimDisk {
     #[must_use]
     pub fn syncs(&self) -> Vec<u64> {
         self.0.borrow().syncs.clone()
+    }
+
+    /// From now on these syncs do nothing.
+    pub fn lie(&self, lie: Lie) {
+        self.0.borrow_mut().lie = lie;
+    }
+
+    /// Are the last file written to and all names durable? Of its bytes, those written since it was last synced are not.
+    #[must_use]
+    pub fn is_last_write_durable(&self) -> bool {
+        let inner = self.0.borrow();
+        let is_file = inner
+            .last_written
+            .is_none_or(|node| inner.nodes[node].writes.is_empty());
+        let is_renamed =
+            |change: &Change| matches!(change, Change::Renames { to, .. } if to.starts_with("log-"));
+        is_file && !inner.changes.iter().any(is_renamed)
     }
 
     /// Bytes written so far.
@@ -363,6 +399,7 @@ impl Disk for SimDisk {
                     error = Some(io::ErrorKind::StorageFull.into());
                 }
             }
+            inner.last_written = Some(file.node);
             let node = &mut inner.nodes[file.node];
             write_at(&mut node.live, start, bytes);
             node.writes.push((start, bytes.to_vec()));
@@ -374,8 +411,10 @@ impl Disk for SimDisk {
     fn sync(&mut self, file: &mut SimFile) -> io::Result<()> {
         self.change(Some(file), |inner, fault| {
             inner.syncs.push(inner.operations - 1);
+            let lies = inner.lies_of(file.node);
             let node = &mut inner.nodes[file.node];
             match fault {
+                None if lies => {}
                 None => {
                     for (start, bytes) in node.writes.drain(..) {
                         write_at(&mut node.durable, start, &bytes);
@@ -416,7 +455,7 @@ impl Disk for SimDisk {
     fn sync_directory(&mut self) -> io::Result<()> {
         self.change(None, |inner, fault| {
             inner.syncs.push(inner.operations - 1);
-            if fault.is_none() {
+            if fault.is_none() && !matches!(inner.lie, Lie::Always | Lie::OfDirectory) {
                 inner.durable = inner.live.clone();
                 inner.changes.clear();
             }
@@ -438,6 +477,17 @@ impl Inner {
         let fault = self.faults.remove(&self.operations);
         self.operations += 1;
         Ok(fault)
+    }
+
+    fn lies_of(&self, node: usize) -> bool {
+        match self.lie {
+            Lie::Never | Lie::OfDirectory => false,
+            Lie::Always => true,
+            Lie::Of(start) => self
+                .live
+                .iter()
+                .any(|(name, other)| *other == node && name.starts_with(start)),
+        }
     }
 
     fn used(&self) -> usize {

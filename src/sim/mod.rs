@@ -6,6 +6,7 @@ pub mod client;
 pub mod counting;
 pub mod disk;
 pub mod simulation;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,11 @@
 //! - every sequence that an independent subscriber received is 1, 2, 3 … with none missing, repeated or out of order;
 //! - every state equals the model.
 
+mod faults;
+mod routes;
+#[cfg(test)]
+pub(crate) mod sabotage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,15 +22,18 @@ use embassy_time::{Duration, Instant};
 
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::Application;
-use crate::mqtt::session::{ConnectionNumber, SessionInput, SessionStart};
-use crate::node::{Node, NodeConfig, NodeInput, NodeOutput};
+use crate::mqtt::session::{ConnectionNumber, SessionStart};
+use crate::node::{Node, NodeConfig, NodeInput};
 use crate::sim::base::SimBase;
-use crate::sim::broker::{Broker, BrokerInput, BrokerOutput, BrokerSettings};
+use crate::sim::broker::{Broker, BrokerInput};
 use crate::sim::client::Client;
-use crate::sim::disk::{Crash, Fault, SimDisk};
+use crate::sim::disk::{Crash, SimDisk};
+use crate::sim::watch::Watch;
 use crate::store::{Store, StoreCommand, StoreLimits};
-use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput};
 use crate::worker::{Notes, Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
+
+pub use faults::Faults;
 
 /// What a simulation is to do; usually drawn from its seed.
 #[derive(Clone, Debug)]
@@ -48,6 +56,11 @@ pub struct Plan {
     pub disconnect_one_in: u32,
     /// The longest time that something travels.
     pub delay_max: Duration,
+    /// What else fails.
+    pub faults: Faults,
+    /// A planted mistake.
+    #[cfg(test)]
+    pub(crate) sabotage: sabotage::Sabotage,
 }
 
 /// A board, its broker, two clients and everything between.
@@ -75,6 +88,10 @@ pub struct Simulation {
     trace: u64,
     /// What happened, for the report.
     pub counts: Counts,
+    /// The checker of what leaves.
+    pub watch: Watch,
+    #[cfg(test)]
+    sabotaged: sabotage::Sabotaged,
 }
 
 /// What happened in a simulation.
@@ -86,6 +103,10 @@ pub struct Counts {
     pub crashes_in_store: u64,
     /// Connections broken.
     pub disconnects: u64,
+    /// Times that the broker restarted.
+    pub broker_restarts: u64,
+    /// Operations of the store that failed.
+    pub store_failures: u64,
     /// Things that travelled.
     pub events: u64,
 }
@@ -169,7 +190,7 @@ impl Simulation {
             disk,
             board: None,
             start: 0,
-            broker: Broker::new(BrokerSettings::default()),
+            broker: Broker::new(plan.faults.broker.clone()),
             links: BTreeMap::new(),
             next_link: 1,
             clients: Vec::new(),
@@ -178,6 +199,9 @@ impl Simulation {
             next_request: 0,
             trace: 0,
             counts: Counts::default(),
+            watch: Watch::default(),
+            #[cfg(test)]
+            sabotaged: sabotage::Sabotaged::default(),
             plan,
         };
         for client in clients {
@@ -265,7 +289,12 @@ impl Simulation {
         };
         self.disk.crash(crash);
         self.start += 1;
+        self.disk.set_space(None);
+        self.disk.set_read_only(false);
+        #[cfg(test)]
+        self.sabotaged.crash();
         for (link, _) in std::mem::take(&mut self.links) {
+            self.lose_tail(link);
             let at = self.arrival(Pipe::ToBroker(link));
             self.schedule_at(at, Event::Broker(BrokerInput::Closed { connection: link }));
         }
@@ -346,7 +375,12 @@ impl Simulation {
                 Worker::new(config, base.clone(), NoNotes)
             })
             .collect();
+        let held = base.values().into_iter().map(|(key, value)| (key, Some(value)));
+        let mut recovered_values: BTreeMap<Vec<u8>, Option<Vec<u8>>> = held.collect();
+        #[cfg(test)]
+        self.disk.lie(self.plan.sabotage.lie_at_start());
         let mut replay = |key: &[u8], value: Option<&[u8]>| {
+            recovered_values.insert(key.to_vec(), value.map(<[u8]>::to_vec));
             for worker in &mut board_workers {
                 assert!(
                     worker.replay(key, value).is_ok(),
@@ -373,6 +407,7 @@ impl Simulation {
             "seed {}: a power cut is no corruption",
             self.plan.seed
         );
+        self.watch.started(recovered.epoch, recovered_values);
         let start = WorkerStart {
             epoch: recovered.epoch,
             identity: recovered.identity,
@@ -401,31 +436,6 @@ impl Simulation {
         }
     }
 
-    fn handle_store(&mut self, command: StoreCommand) {
-        let dies = self.chance(self.plan.store_crash_one_in);
-        if dies {
-            let operation = self.disk.operations() + self.random.u64(0..6);
-            self.disk.plan(operation, Fault::Crash);
-        }
-        let Some(board) = &mut self.board else { return };
-        let event = board.store.handle(command);
-        if dies {
-            // Whatever it answered, nobody heard it.
-            self.counts.crashes_in_store += 1;
-            self.crash();
-            return;
-        }
-        let at = self.arrival(Pipe::FromStore);
-        let start = self.start;
-        self.schedule_at(
-            at,
-            Event::Node {
-                start,
-                input: NodeInput::Store(event),
-            },
-        );
-    }
-
     /// Takes every output of the board; at each it may die.
     fn drain_board(&mut self) {
         loop {
@@ -451,222 +461,6 @@ impl Simulation {
                 return;
             }
             self.route_worker(worker, output);
-        }
-    }
-
-    fn route_node(&mut self, output: NodeOutput) {
-        let start = self.start;
-        let tell = |simulation: &mut Self, worker: WorkerIndex, input: WorkerInput| {
-            let at = simulation.arrival(Pipe::FromNode(worker));
-            simulation.schedule_at(at, Event::Worker { start, worker, input });
-        };
-        match output {
-            NodeOutput::Cut { epoch } => tell(self, WorkerIndex(0), WorkerInput::Cut { epoch }),
-            NodeOutput::Committed { epoch } => {
-                for worker in 0..self.workers() {
-                    tell(self, WorkerIndex(worker), WorkerInput::Committed { epoch });
-                }
-            }
-            NodeOutput::Folded { epoch } => {
-                for worker in 0..self.workers() {
-                    tell(self, WorkerIndex(worker), WorkerInput::Folded { epoch });
-                }
-            }
-            NodeOutput::Synced {
-                worker,
-                session,
-                record,
-            } => {
-                tell(self, worker, WorkerInput::Synced { session, record });
-            }
-            NodeOutput::Store(command) => {
-                let at = self.arrival(Pipe::Store);
-                self.schedule_at(at, Event::Store { start, command });
-            }
-            NodeOutput::Advance { runtime } => self.now = self.now.max(runtime),
-        }
-    }
-
-    fn route_worker(&mut self, worker: WorkerIndex, output: WorkerOutput) {
-        let start = self.start;
-        let to_node = |simulation: &mut Self, input: NodeInput| {
-            let at = simulation.arrival(Pipe::Node(worker));
-            simulation.schedule_at(at, Event::Node { start, input });
-        };
-        match output {
-            WorkerOutput::Channel { to, items } => {
-                let at = self.arrival(Pipe::Worker(worker, to));
-                let input = WorkerInput::Channel { from: worker, items };
-                self.schedule_at(
-                    at,
-                    Event::Worker {
-                        start,
-                        worker: to,
-                        input,
-                    },
-                );
-            }
-            WorkerOutput::Activity(activity) => to_node(self, NodeInput::Activity { worker, activity }),
-            WorkerOutput::Section { epoch, sections } => {
-                to_node(
-                    self,
-                    NodeInput::Section {
-                        worker,
-                        epoch,
-                        sections,
-                    },
-                );
-            }
-            WorkerOutput::Record {
-                session,
-                number,
-                deadline,
-                key,
-                value,
-            } => {
-                to_node(
-                    self,
-                    NodeInput::Record {
-                        worker,
-                        session,
-                        number,
-                        deadline,
-                        key,
-                        value,
-                    },
-                );
-            }
-            WorkerOutput::FoldWanted => to_node(self, NodeInput::FoldWanted),
-            WorkerOutput::Connect { session, connection } => self.open_link(session, connection),
-            WorkerOutput::Transmit {
-                session,
-                connection,
-                bytes,
-            } => {
-                if let Some(link) = self.link_of(session, connection) {
-                    let at = self.arrival(Pipe::ToBroker(link));
-                    let input = BrokerInput::Received {
-                        connection: link,
-                        bytes,
-                    };
-                    self.schedule_at(at, Event::Broker(input));
-                    if self.chance(self.plan.disconnect_one_in) {
-                        self.counts.disconnects += 1;
-                        self.close_link(link, "the network failed");
-                    }
-                }
-            }
-            WorkerOutput::Close { session, connection } => {
-                if let Some(link) = self.link_of(session, connection) {
-                    self.close_link(link, "closed");
-                }
-            }
-            WorkerOutput::Admin { reply, .. } => self.answers.push(reply),
-            WorkerOutput::Event { .. } | WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
-        }
-    }
-
-    fn open_link(&mut self, session: SessionIndex, connection: ConnectionNumber) {
-        let link = self.new_link();
-        let start = self.start;
-        self.links.insert(
-            link,
-            Link {
-                session,
-                connection,
-                start,
-            },
-        );
-        let at = self.arrival(Pipe::ToBroker(link));
-        self.schedule_at(at, Event::Broker(BrokerInput::Accepted { connection: link }));
-        let worker = self.owner(session);
-        let input = WorkerInput::Session {
-            session,
-            input: SessionInput::Connected { connection },
-        };
-        self.schedule_at(at, Event::Worker { start, worker, input });
-    }
-
-    /// Breaks a connection: the board hears of it at once, the broker when all that is under way to it has come or was lost.
-    fn close_link(&mut self, link: u64, cause: &str) {
-        let Some(Link {
-            session,
-            connection,
-            start,
-        }) = self.links.remove(&link)
-        else {
-            return;
-        };
-        let at = self.arrival(Pipe::ToBroker(link));
-        self.schedule_at(at, Event::Broker(BrokerInput::Closed { connection: link }));
-        let input = SessionInput::Disconnected {
-            connection,
-            cause: cause.to_owned(),
-        };
-        let worker = self.owner(session);
-        let input = WorkerInput::Session { session, input };
-        let at = self.arrival(Pipe::FromBroker(link));
-        self.schedule_at(at, Event::Worker { start, worker, input });
-    }
-
-    fn take_from_broker(&mut self, link: u64, bytes: Bytes) {
-        if let Some((_, client)) = self.clients.iter_mut().find(|(of_client, _)| *of_client == link) {
-            client.handle_bytes(&bytes);
-            return;
-        }
-        let Some(Link {
-            session,
-            connection,
-            start,
-        }) = self.links.get(&link)
-        else {
-            return;
-        };
-        let (session, connection, start) = (*session, *connection, *start);
-        let worker = self.owner(session);
-        let input = SessionInput::Received { connection, bytes };
-        self.handle(Event::Worker {
-            start,
-            worker,
-            input: WorkerInput::Session { session, input },
-        });
-        if self.chance(self.plan.disconnect_one_in) {
-            self.counts.disconnects += 1;
-            self.close_link(link, "the network failed");
-        }
-    }
-
-    fn drain_broker(&mut self) {
-        while let Some(output) = self.broker.poll_output() {
-            match output {
-                BrokerOutput::Transmit { connection, bytes } => {
-                    let at = self.arrival(Pipe::FromBroker(connection));
-                    self.schedule_at(
-                        at,
-                        Event::FromBroker {
-                            link: connection,
-                            bytes,
-                        },
-                    );
-                }
-                BrokerOutput::Close { connection } => {
-                    let at = self.arrival(Pipe::FromBroker(connection));
-                    self.schedule_at(at, Event::BrokerClosed { link: connection });
-                }
-            }
-        }
-    }
-
-    fn flush_clients(&mut self) {
-        for at in 0..self.clients.len() {
-            while let Some(bytes) = self.clients[at].1.poll_output() {
-                let connection = self.clients[at].0;
-                let arrives = self.arrival(Pipe::ToBroker(connection));
-                self.schedule_at(
-                    arrives,
-                    Event::Broker(BrokerInput::Received { connection, bytes }),
-                );
-            }
         }
     }
 

@@ -87,6 +87,11 @@ impl Instances {
         (at, true)
     }
 
+    /// The instance with this address, if it is there.
+    pub(crate) fn find(&self, address: &Address) -> Option<InstanceIndex> {
+        self.index.get(address).copied()
+    }
+
     /// The instance at `at`.
     ///
     /// # Panics

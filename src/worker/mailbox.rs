@@ -133,22 +133,23 @@ impl Mailbox {
         freed
     }
 
-    /// At start: the base holds `count` letters with numbers `from..=to`; what the log repeats of them leaves memory. Gives the
-    /// number of those and their bytes.
-    pub(crate) fn adopt_spilled(&mut self, from: u64, to: u64, count: u64) -> (u64, usize) {
+    /// At start: the base holds a letter with this number; those before it were told already. Says whether it is left there, and
+    /// gives what the log repeats of it. It is not left there if the log holds an older one that the base lacks: a letter put late
+    /// may be in the base before one that stands in front of it.
+    pub(crate) fn leave_in_base(&mut self, arrival: u64) -> (bool, Option<Waiting>) {
+        match self.front.front() {
+            Some(first) if first.arrival < arrival => (false, None),
+            Some(first) if first.arrival == arrival => (true, self.front.pop_front()),
+            Some(_) | None => (true, None),
+        }
+    }
+
+    /// At start: the base holds `count` letters with numbers `from..=to`, all older than what memory holds.
+    pub(crate) fn adopt_spilled(&mut self, from: u64, to: u64, count: u64) {
         debug_assert!(self.spilled.is_none() && self.back.is_empty());
-        let (mut repeated, mut freed) = (0, 0);
+        debug_assert!(self.front.front().is_none_or(|first| to < first.arrival));
         self.back = std::mem::take(&mut self.front);
-        self.back.retain(|waiting| {
-            let is_repeated = waiting.arrival <= to;
-            if is_repeated {
-                repeated += 1;
-                freed += waiting.memory_bytes();
-            }
-            !is_repeated
-        });
         self.spilled = Some(Spilled { from, to, count });
-        (repeated, freed)
     }
 
     /// Adds a letter that the log put, in order of arrival; says whether it is new. Letters put late stand behind younger ones in

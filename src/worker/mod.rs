@@ -33,6 +33,8 @@ mod memory;
 mod overlay;
 mod recovery;
 mod states;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

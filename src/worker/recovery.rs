@@ -218,7 +218,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         group: KeyGroup,
         in_base: &mut BTreeMap<Address, InBase>,
     ) -> Result<(), BaseError> {
-        let Self { base, replayed, .. } = self;
+        let Self {
+            base,
+            replayed,
+            instances,
+            account,
+            ..
+        } = self;
         scan(base, &kind_prefix(group, Kind::Mailbox), |key, value| {
             let Key::Mailbox {
                 id,
@@ -238,15 +244,37 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 return Some(());
             }
             let consumed = replayed.consumed.get(&address).copied().unwrap_or_default();
-            if consumed < arrival {
-                let range = in_base.entry(address).or_insert(InBase {
-                    from: arrival,
-                    to: arrival,
-                    count: 0,
-                });
-                range.to = arrival;
-                range.count += 1;
+            if arrival <= consumed {
+                return Some(());
             }
+            if let Some(at) = instances.find(&address) {
+                let mailbox = &mut instances.at(at).mailbox;
+                let (is_left, repeated) = mailbox.leave_in_base(arrival);
+                if let Some(repeated) = repeated {
+                    account.remove(repeated.memory_bytes());
+                    account.letters = account.letters.saturating_sub(1);
+                }
+                if !is_left {
+                    let waiting = Waiting {
+                        arrival,
+                        persisted: REPLAYED,
+                        letter: decode_letter(value)?,
+                    };
+                    let bytes = waiting.memory_bytes();
+                    if mailbox.replay_put(waiting) {
+                        account.add(bytes);
+                        account.letters += 1;
+                    }
+                    return Some(());
+                }
+            }
+            let range = in_base.entry(address).or_insert(InBase {
+                from: arrival,
+                to: arrival,
+                count: 0,
+            });
+            range.to = arrival;
+            range.count += 1;
             Some(())
         })
     }
@@ -295,9 +323,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.account.add(INSTANCE_BYTES);
             }
             let instance = self.instances.at(at);
-            let (kept, freed) = instance.mailbox.adopt_spilled(from, to, count);
-            self.account.remove(freed);
-            self.account.letters += count - kept;
+            instance.mailbox.adopt_spilled(from, to, count);
+            self.account.letters += count;
         }
         let waiting = self
             .instances

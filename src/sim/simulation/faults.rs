@@ -1,0 +1,158 @@
+//! What fails besides the board's power? The disk, the network's tail, the broker's process.
+
+use std::io;
+
+use embassy_time::Instant;
+
+use crate::node::NodeInput;
+use crate::store::{StoreCommand, StoreEvent};
+use crate::sim::broker::{BrokerInput, BrokerSettings};
+use crate::sim::disk::Fault;
+use crate::worker::io::{ChannelItem, WorkerIndex};
+
+#[cfg(test)]
+use super::sabotage::Sabotage;
+use super::{Event, Pipe, Simulation};
+
+/// Faults of everything round the board, drawn from the seed; none by default.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// How the broker behaves.
+    pub broker: BrokerSettings,
+    /// Does a connection that breaks lose what is under way on it? Else the broker still reads it.
+    pub loses_tails: bool,
+    /// One in so many packets from the broker restarts it: sessions are kept, connections are not; 0 is never.
+    pub broker_restart_one_in: u32,
+    /// One in so many commands to the store meets a failing operation; 0 is never.
+    pub store_fails_one_in: u32,
+    /// One in so many commands to the store finds the disk full, or read-only, for a while; 0 is never.
+    pub disk_refuses_one_in: u32,
+}
+
+impl Simulation {
+    /// The board's connections end; what the broker knows stays.
+    pub fn restart_broker(&mut self) {
+        self.counts.broker_restarts += 1;
+        let client_ids: Vec<String> = self
+            .application
+            .sessions
+            .iter()
+            .map(|session| session.client_id.clone())
+            .collect();
+        for client_id in client_ids {
+            self.broker.disconnect(self.now, &client_id, SERVER_SHUTTING_DOWN);
+        }
+    }
+
+    /// The broker forgets a session of the board, by its place in the module.
+    pub fn lose_session(&mut self, session: usize) {
+        let client_id = self.application.sessions[session].client_id.clone();
+        self.broker.lose_session(self.now, &client_id);
+    }
+
+    pub(super) fn handle_store(&mut self, command: StoreCommand) {
+        let dies = self.chance(self.plan.store_crash_one_in);
+        self.plan_disk_faults(dies);
+        #[cfg(test)]
+        self.disk.lie(self.plan.sabotage.lie());
+        let entries = match &command {
+            StoreCommand::Append(entries) => entries.clone(),
+            StoreCommand::Rewrite | StoreCommand::Fold => Vec::new(),
+        };
+        self.watch.handed(entries);
+        let Some(board) = &mut self.board else { return };
+        let event = board.store.handle(command);
+        if dies {
+            // Whatever it answered, nobody heard it.
+            self.counts.crashes_in_store += 1;
+            self.crash();
+            return;
+        }
+        match &event {
+            StoreEvent::Appended { .. } => self.watch.appended(self.disk.is_last_write_durable()),
+            StoreEvent::Failed { .. } => self.counts.store_failures += 1,
+            StoreEvent::Folded { .. } => {}
+        }
+        #[cfg(test)]
+        if self.plan.sabotage == Sabotage::AnswersBeforeSync && matches!(event, StoreEvent::Appended { .. }) {
+            return;
+        }
+        let at = self.arrival(Pipe::FromStore);
+        let start = self.start;
+        let input = NodeInput::Store(event);
+        self.schedule_at(at, Event::Node { start, input });
+    }
+
+    fn plan_disk_faults(&mut self, dies: bool) {
+        let operation = self.disk.operations();
+        if dies {
+            self.disk.plan(operation + self.random.u64(0..6), Fault::Crash);
+        } else if self.chance(self.plan.faults.store_fails_one_in) {
+            let kind = if self.random.bool() {
+                io::ErrorKind::StorageFull
+            } else {
+                io::ErrorKind::Other
+            };
+            self.disk
+                .plan(operation + self.random.u64(0..4), Fault::Fails(kind));
+        }
+        // A full or read-only disk stays so until a later command finds it well again.
+        if self.chance(self.plan.faults.disk_refuses_one_in) {
+            if self.random.bool() {
+                self.disk.set_space(Some(self.disk.used()));
+            } else {
+                self.disk.set_read_only(true);
+            }
+        } else if self.is_healing || self.random.u8(0..4) == 0 {
+            self.disk.set_space(None);
+            self.disk.set_read_only(false);
+        }
+    }
+
+    /// Takes from the way to the broker what had not arrived before some moment.
+    pub(super) fn lose_tail(&mut self, link: u64) {
+        if !self.plan.faults.loses_tails || self.is_healing {
+            return;
+        }
+        let delay = self.random.u64(0..=self.plan.delay_max.as_ticks());
+        let lost_from = self.now + embassy_time::Duration::from_ticks(delay);
+        self.events.retain(|&(at, _), event| {
+            let is_on_link = matches!(
+                event,
+                Event::Broker(BrokerInput::Received { connection, .. }) if *connection == link
+            );
+            !(is_on_link && lost_from <= at)
+        });
+    }
+
+    /// When a batch from one worker to another arrives: in order.
+    pub(super) fn arrival_of_items(
+        &mut self,
+        from: WorkerIndex,
+        to: WorkerIndex,
+        #[cfg_attr(not(test), expect(unused_variables, reason = "only sabotage looks inside"))]
+        items: &[ChannelItem],
+    ) -> Instant {
+        #[cfg(test)]
+        if items.iter().any(|item| matches!(item, ChannelItem::Barrier(_))) {
+            match self.plan.sabotage {
+                Sabotage::BarrierOvertakes => return self.now,
+                Sabotage::BarrierLags => return self.now + 4 * self.plan.delay_max,
+                _ => {}
+            }
+        }
+        self.arrival(Pipe::Worker(from, to))
+    }
+
+    #[cfg(test)]
+    pub(super) fn answer_before_sync(&mut self, command: &StoreCommand) {
+        if self.plan.sabotage == Sabotage::AnswersBeforeSync && matches!(command, StoreCommand::Append(_)) {
+            let start = self.start;
+            let input = NodeInput::Store(StoreEvent::Appended { fold_due: false });
+            self.schedule_at(self.now, Event::Node { start, input });
+        }
+    }
+}
+
+/// MQTT 5: the server shuts down.
+const SERVER_SHUTTING_DOWN: u8 = 0x8B;
