@@ -48,6 +48,8 @@ pub enum AdminRequest {
     DeadLetterRetry { key: String },
     /// Drops a dead letter for good.
     DeadLetterDrop { key: String },
+    /// A person has seen what storage lost: the node is no longer degraded. Answered by the store.
+    AcceptDegraded,
 }
 
 /// An answer of one worker.

@@ -2,3 +2,6 @@
 
 pub mod base;
 pub mod files;
+
+#[cfg(test)]
+mod tests;

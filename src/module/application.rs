@@ -119,6 +119,18 @@ pub struct Application {
 }
 
 impl Application {
+    /// Nothing bound at all: what a data directory at rest is asked with.
+    #[must_use]
+    pub fn at_rest() -> Self {
+        Self {
+            sessions: Vec::new(),
+            functions: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            egresses: BTreeMap::new(),
+        }
+    }
+
     /// Checks the two against each other.
     ///
     /// # Errors

@@ -88,24 +88,12 @@ board! {
     /// Milliseconds that one call of an embedded function may take before the process is ended. Too small: a slow card or a
     /// busy board looks like an endless loop. Too large: an endless loop stops its worker that long.
     invocation_max_ms: u64 = 5_000, 100 ..= 600_000;
-    /// Bytes that the effects of one invocation may take. Too small: large fan-outs are errors. Too large: must fit an empty
-    /// share of the account.
-    effects_bytes_max: u64 = 1_048_576, 262_144 ..= 16_777_216;
-    /// Messages that wait in the mailboxes of one worker before they spill to the base. Too small: spills in every burst. Too
-    /// large: the memory account stops them anyway.
-    mailbox_messages_max: u32 = 100_000, 100 ..= 10_000_000;
-    /// Messages that wait on storage, per worker, before the ingress is closed. Too small: closes in every burst, and a broker
-    /// drops what it cannot queue. Too large: storage fills.
-    spilled_messages_max: u32 = 1_000_000, 1_000 ..= 100_000_000;
-    /// Messages under way on one channel between two workers; reserved. Too small: workers wait for credit. Too large: barriers
-    /// come late.
-    channel_messages_max: u32 = 1_024, 16 ..= 65_536;
-    /// Records that one egress session keeps for its broker before functions that send to it wait. Too small: a short outage of
-    /// the broker stops them. Too large: storage fills.
-    outbox_records_max: u32 = 100_000, 100 ..= 10_000_000;
-    /// Dead letters that are kept; beyond, the address of the next one waits, for none is dropped. Too small: a bad device stops
-    /// others. Too large: storage fills.
-    dead_letters_max: u32 = 10_000, 10 ..= 1_000_000;
+    /// Messages that wait in all mailboxes of a worker, in memory and on storage, before its ingress is closed. Too small: closes
+    /// in every burst, and a broker drops what it cannot queue. Too large: storage fills.
+    waiting_messages_max: u32 = 1_000_000, 1_000 ..= 100_000_000;
+    /// Bytes of messages under way on one channel between two workers; reserved. Too small: workers wait for credit. Too large:
+    /// barriers come late.
+    channel_bytes: u32 = 262_144, 16_384 ..= 16_777_216;
     /// Times that a failing invocation is tried before its message is a dead letter. Too small: a passing trouble makes dead
     /// letters. Too large: its address waits long.
     attempts_max: u32 = 5, 1 ..= 100;
@@ -114,14 +102,6 @@ board! {
     retry_first_ms: u64 = 100, 1 ..= 60_000;
     /// Milliseconds between two tries at most.
     retry_max_ms: u64 = 10_000, 1 ..= 3_600_000;
-    /// Milliseconds before the first reconnect to a broker.
-    reconnect_first_ms: u64 = 200, 10 ..= 60_000;
-    /// Milliseconds between two connects at most, jitter included. Too small: a storm when a broker comes back. Too large: back
-    /// late.
-    reconnect_max_ms: u64 = 30_000, 100 ..= 3_600_000;
-    /// Milliseconds that a stop may take: finish the epoch, commit, disconnect. Too small: work is done again at the next start.
-    /// Too large: the supervisor kills first.
-    stop_max_ms: u64 = 10_000, 100 ..= 600_000;
 }
 
 impl Board {
@@ -196,6 +176,25 @@ impl Board {
         report.finish(board)
     }
 
+    /// This board with another number of workers.
+    ///
+    /// # Errors
+    /// If there are none or too many, or a worker's share of the memory would be too small.
+    pub fn with_workers(self, workers: u16) -> Result<Self, LoadErrors> {
+        if workers == 0 || crate::limits::WORKERS_MAX < usize::from(workers) {
+            let most = crate::limits::WORKERS_MAX;
+            return Err(LoadErrors::of_file(
+                "--workers",
+                format!("{workers} is not between 1 and {most}"),
+                None,
+            ));
+        }
+        let board = Self { workers, ..self };
+        let mut report = Report::new(Arc::new(Source::new("--workers", "")));
+        board.check(&[], &mut report);
+        report.finish(board)
+    }
+
     /// [`epoch_pause_ms`](Self::epoch_pause_ms) as a duration.
     #[must_use]
     pub fn epoch_pause(&self) -> Duration {
@@ -228,7 +227,7 @@ impl Board {
 
     /// How bounds relate. Shown at the key that the file names, the later of two if both.
     fn check(&self, places: &[(&str, Place)], report: &mut Report) {
-        let relations: [(bool, &[&str], &str, &str); 6] = [
+        let relations: [(bool, &[&str], &str, &str); 5] = [
             (
                 self.segment_bytes.saturating_mul(2) <= self.log_bytes_max,
                 &["segment_bytes", "log_bytes_max"],
@@ -242,10 +241,10 @@ impl Board {
                 "`log_bytes_max` ≤ `memory_bytes`",
             ),
             (
-                self.epoch_bytes.saturating_mul(2) + self.effects_bytes_max <= self.worker_memory_bytes(),
-                &["workers", "memory_bytes", "epoch_bytes", "effects_bytes_max"],
+                self.epoch_bytes.saturating_mul(3) <= self.worker_memory_bytes(),
+                &["workers", "memory_bytes", "epoch_bytes"],
                 "a worker's share of the memory is too small for its epochs",
-                "2 × `epoch_bytes` + `effects_bytes_max` ≤ `memory_bytes` / `workers`",
+                "3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 self.session_reserve_bytes() <= self.worker_memory_bytes() / 2,
@@ -258,12 +257,6 @@ impl Board {
                 &["retry_first_ms", "retry_max_ms"],
                 "the first wait is longer than the longest",
                 "`retry_first_ms` ≤ `retry_max_ms`",
-            ),
-            (
-                self.reconnect_first_ms <= self.reconnect_max_ms,
-                &["reconnect_first_ms", "reconnect_max_ms"],
-                "the first wait is longer than the longest",
-                "`reconnect_first_ms` ≤ `reconnect_max_ms`",
             ),
         ];
         for (holds, names, message, help) in relations {
@@ -300,8 +293,8 @@ const ABOUT: &str = "about";
 /// Largest board file, in bytes.
 const BOARD_BYTES_MAX: usize = 65_536;
 
-// A session can carry the largest packet there is; every worker that a board may ask for exists; an invocation's effects hold a value.
-const _: () = assert!(VALUE_BYTES_MAX + 65_536 == 327_680 && WORKERS_MAX == 64 && VALUE_BYTES_MAX <= 262_144);
+// A session can carry the largest packet there is; every worker that a board may ask for exists.
+const _: () = assert!(VALUE_BYTES_MAX + 65_536 == 327_680 && WORKERS_MAX == 64);
 
 #[cfg(test)]
 mod tests {
@@ -348,16 +341,15 @@ mod tests {
             ),
             (
                 "workers = 4\nreceive_maximum = 100\nepoch_bytes = 8_388_608\n",
-                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 2 × `epoch_bytes` + `effects_bytes_max` ≤ `memory_bytes` / `workers`",
+                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 "receive_maximum = 65535\n",
                 "b.toml:1:1: an ingress could hold more than half of its worker's memory\n  1 | receive_maximum = 65535\n    | ^^^^^^^^^^^^^^^\n  help: `receive_maximum` × `packet_bytes_max` ≤ `memory_bytes` / `workers` / 2",
             ),
             (
-                "retry_max_ms = 50\nreconnect_max_ms = 100\n",
-                "b.toml:1:1: the first wait is longer than the longest\n  1 | retry_max_ms = 50\n    | ^^^^^^^^^^^^\n  help: `retry_first_ms` ≤ `retry_max_ms`\n\n\
-                 b.toml:2:1: the first wait is longer than the longest\n  2 | reconnect_max_ms = 100\n    | ^^^^^^^^^^^^^^^^\n  help: `reconnect_first_ms` ≤ `reconnect_max_ms`",
+                "retry_max_ms = 50\n",
+                "b.toml:1:1: the first wait is longer than the longest\n  1 | retry_max_ms = 50\n    | ^^^^^^^^^^^^\n  help: `retry_first_ms` ≤ `retry_max_ms`",
             ),
         ] {
             assert_eq!(

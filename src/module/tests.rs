@@ -321,6 +321,36 @@ fn files_are_read_relative_to_the_module() {
     }
 }
 
+#[test]
+fn the_reference_shows_what_loads() {
+    let reference = include_str!("../../docs/module-yaml.md");
+    let examples: Vec<&str> = reference
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(parse(example).unwrap().sessions.len(), 2);
+    }
+    // Every key of the kinds is in the reference: the help of an unknown key lists those that there are.
+    for kind in ["ingress", "egress"] {
+        let errors = parse(&format!(
+            "kind: fogfun.mqtt.v1/{kind}\nspec: {{id: a/b, nothing-like-it: 1}}"
+        ))
+        .unwrap_err();
+        let help = errors
+            .lines()
+            .find(|line| line.contains("help: there are"))
+            .unwrap();
+        let keys: Vec<&str> = help.split('`').skip(1).step_by(2).collect();
+        assert!(10 < keys.len());
+        for key in keys {
+            assert!(reference.contains(&format!("`{key}`")), "{kind} has {key}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC{0,80}", yaml in "[a&*<:{}\\[\\]\n\t \"'|>!#,~?%@`$-]{0,80}") {

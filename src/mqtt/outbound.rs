@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use embassy_time::Instant;
 
-use super::codec::{Packet, PublishRef, publish_bytes};
+use super::codec::{Packet, publish_bytes};
 use super::config::Qos;
 use super::inbound::PACKET_ID_NOT_FOUND;
 use super::io::{ConnectionNumber, OutboxRecord, SessionOutput};
@@ -25,6 +25,10 @@ use super::wire::{Journal, Wire};
 use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
 use crate::state::key::{Direction, Key};
+
+mod record;
+
+use record::{borrowed, publish, record_bytes, split};
 
 /// Everything from us to the broker.
 #[derive(Debug)]
@@ -548,78 +552,5 @@ fn broker_says(reason: u8) -> String {
     format!("the broker says 0x{reason:02X}")
 }
 
-/// Response topic, correlation data and user properties of a record.
-struct Split<'a> {
-    response_topic: Option<&'a str>,
-    correlation_data: Option<&'a [u8]>,
-    /// User properties begin here: the reserved ones come first.
-    user: &'a [(String, String)],
-}
-
-fn split(record: &OutboxRecord) -> Split<'_> {
-    let reserved = record
-        .properties
-        .iter()
-        .take_while(|(name, _)| name == RESPONSE_TOPIC || name == CORRELATION_DATA)
-        .count();
-    let (reserved, user) = record.properties.split_at(reserved);
-    let find = |wanted: &str| {
-        reserved
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value.as_str())
-    };
-    Split {
-        response_topic: find(RESPONSE_TOPIC),
-        correlation_data: find(CORRELATION_DATA).map(str::as_bytes),
-        user,
-    }
-}
-
-fn borrowed<'a>(
-    record: &'a OutboxRecord,
-    qos: Qos,
-    dup: bool,
-    id: u16,
-    peer: &Peer,
-    split: &Split<'a>,
-) -> PublishRef<'a> {
-    PublishRef {
-        dup,
-        qos,
-        retain: record.retain && peer.retain_available,
-        id,
-        topic: record.topic.as_bytes(),
-        payload: &record.payload,
-        response_topic: split.response_topic,
-        correlation_data: split.correlation_data,
-        user_properties: split.user,
-        message_id: (!record.message_id.is_empty()).then_some(&record.message_id),
-    }
-}
-
-fn publish(record: &OutboxRecord, qos: Qos, dup: bool, id: u16, peer: &Peer, wire: &mut Wire) {
-    if record.retain && !peer.retain_available {
-        wire.event(
-            "retain-unavailable",
-            format!("{} is published without retain", record.topic),
-        );
-    }
-    wire.publish(&borrowed(record, qos, dup, id, peer, &split(record)));
-}
-
-fn record_bytes(record: &OutboxRecord) -> usize {
-    let properties = record.properties.iter();
-    record.topic.len()
-        + record.payload.len()
-        + record.message_id.len()
-        + properties
-            .map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>())
-            .sum::<usize>()
-}
-
 /// Packet ids that records use; the one above them is for SUBSCRIBE and UNSUBSCRIBE.
 const PACKET_IDS: u64 = 65_534;
-/// Reserved names among a record's properties; they come first.
-const RESPONSE_TOPIC: &str = "response-topic";
-const CORRELATION_DATA: &str = "correlation-data";

@@ -37,6 +37,11 @@ use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
 use crate::state::key::{Direction, Key};
 
+mod intake;
+mod link;
+
+use link::peer_of;
+
 /// How a session starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionStart {
@@ -302,55 +307,6 @@ impl Session {
         }
     }
 
-    fn connection(&self) -> Option<ConnectionNumber> {
-        match self.link {
-            Link::Opening { connection, .. }
-            | Link::Greeting { connection, .. }
-            | Link::Preparing { connection, .. }
-            | Link::Ready { connection, .. } => Some(connection),
-            Link::Idle | Link::Waiting { .. } | Link::TakenOver | Link::Stopped => None,
-        }
-    }
-
-    fn connect(&mut self, now: Instant) {
-        self.last_connection.0 += 1;
-        let connection = self.last_connection;
-        self.link = Link::Opening {
-            connection,
-            since: now,
-        };
-        self.wire.outputs.push_back(SessionOutput::Connect { connection });
-    }
-
-    fn on_connected(&mut self, now: Instant, connection: ConnectionNumber) {
-        if !matches!(self.link, Link::Opening { connection: opening, .. } if opening == connection) {
-            return;
-        }
-        self.link = Link::Greeting {
-            connection,
-            since: now,
-        };
-        let config = &self.config;
-        self.wire.send(&Packet::Connect(Connect {
-            protocol: config.broker.protocol,
-            client_id: config.client_id.clone(),
-            clean_start: self.clean_start,
-            keep_alive_seconds: u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX),
-            session_expiry_seconds: u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX),
-            receive_maximum: config.receive_maximum,
-            packet_bytes_max: Some(config.packet_bytes_max),
-            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-            login: config.user.clone().map(|user| {
-                let password = config
-                    .password
-                    .as_ref()
-                    .map_or(String::new(), |secret| secret.0.clone());
-                (user, password)
-            }),
-        }));
-        self.keep_alive = duration(config.keep_alive);
-    }
-
     fn on_bytes(&mut self, now: Instant, bytes: &Bytes) {
         self.input.extend_from_slice(bytes);
         self.read_packets(now);
@@ -419,79 +375,6 @@ impl Session {
         }
     }
 
-    fn on_connack(&mut self, now: Instant, connection: ConnectionNumber, ack: &ConnAck) {
-        if ack.reason != 0 {
-            self.wire
-                .error("connect-refused", format!("the broker says 0x{:02X}", ack.reason));
-            self.close(now);
-            return;
-        }
-        if self.clean_start {
-            self.clean_start = false;
-            if self.config.broker.protocol == Protocol::V311 {
-                // A clean session of 3.1.1 ends with its connection: it has done its work.
-                self.wire
-                    .event("clean-start", "the broker's old session is discarded");
-                self.disconnect(0);
-                self.connect(now);
-                return;
-            }
-        }
-        self.peer = peer_of(&self.config, Some(ack));
-        if let Some(seconds) = ack.keep_alive_seconds {
-            self.keep_alive = Duration::from_secs(u64::from(seconds));
-        }
-        let expiry = self.config.session_expiry.as_secs();
-        if ack
-            .session_expiry_seconds
-            .is_some_and(|granted| u64::from(granted) < expiry)
-        {
-            self.wire.error(
-                "session-expiry-lowered",
-                "the broker forgets the session earlier than asked",
-            );
-        }
-        self.wire.connection = Some(connection);
-        self.aliases = vec![None; usize::from(TOPIC_ALIAS_MAXIMUM)];
-        self.ping_sent = None;
-        self.last_sent = now;
-        self.subscriptions.connected();
-        if ack.session_present && self.incarnation != 0 {
-            self.link = Link::Ready {
-                connection,
-                since: now,
-            };
-        } else {
-            let record = self.begin_incarnation(now, ack.session_present);
-            self.link = Link::Preparing { connection, record };
-        }
-        self.inbound.connected(now);
-        self.outbound.connected();
-    }
-
-    /// The broker knows nothing of what we owe each other: all that is unfinished belongs to the past.
-    fn begin_incarnation(&mut self, now: Instant, session_present: bool) -> u64 {
-        let old = self.incarnation;
-        self.incarnation += 1;
-        let forgotten = self.inbound.start_over(old);
-        let again = self.outbound.start_over(old);
-        if 0 < old {
-            self.stale.push((old, None));
-            self.wire.error(
-                "session-lost",
-                format!(
-                    "incarnation {}: {forgotten} accepted forgotten, {again} put again",
-                    self.incarnation
-                ),
-            );
-        }
-        if !session_present {
-            self.subscriptions.held.clear();
-        }
-        self.identity_due = None;
-        self.record_identity(now)
-    }
-
     fn record_identity(&mut self, now: Instant) -> u64 {
         let value = SessionValue {
             incarnation: self.incarnation,
@@ -505,133 +388,11 @@ impl Session {
         self.wire.record(now, &key, bytes)
     }
 
-    fn on_publish(&mut self, now: Instant, publish: Publish) {
-        let Some(topic) = self.resolve_topic(now, &publish) else {
-            return;
-        };
-        let publish = Publish {
-            topic: Bytes::copy_from_slice(topic.as_bytes()),
-            ..publish
-        };
-        if self.stopping.is_some() {
-            return;
-        }
-        let waits = !self.intake_open || !self.held.is_empty();
-        if !waits || self.inbound.is_repeat(&publish) {
-            self.take_publish(now, publish, topic);
-        } else if publish.qos == Qos::AtMostOnce && self.held_max() <= self.held.len() {
-            self.wire.event("qos-0-dropped", "the intake is closed");
-        } else {
-            self.held.push_back(publish);
-        }
-        let outstanding = self.inbound.outstanding() + self.held.len();
-        let is_v5 = self.config.broker.protocol == Protocol::V5;
-        if is_v5 && self.held_max() * RECEIVE_MAXIMUM_TOLERANCE < outstanding {
-            let text = format!(
-                "{outstanding} outstanding, {} were allowed",
-                self.config.receive_maximum
-            );
-            self.give_up(now, 0x93, "receive-maximum-exceeded", text);
-        }
-    }
-
-    fn take_publish(&mut self, now: Instant, publish: Publish, topic: Arc<str>) {
-        if publish.qos != Qos::AtMostOnce
-            && self.inbound.judge(now, &publish, &mut self.wire) == Verdict::Repeat
-        {
-            return;
-        }
-        self.inbound.accept(&publish, &self.wire);
-        if let Some(count) = self.received_by_qos.get_mut(publish.qos as usize) {
-            *count += 1;
-        }
-        self.wire
-            .outputs
-            .push_back(SessionOutput::Publish(ReceivedPublish {
-                topic,
-                payload: publish.payload,
-                qos: publish.qos,
-                retain: publish.retain,
-                user_properties: publish.user_properties,
-                response_topic: publish.response_topic,
-                correlation_data: publish.correlation_data,
-            }));
-    }
-
-    /// The topic name behind an alias or in the packet; `None` if the broker broke the protocol.
-    fn resolve_topic(&mut self, now: Instant, publish: &Publish) -> Option<Arc<str>> {
-        let named = match std::str::from_utf8(&publish.topic) {
-            Ok(name) if !name.is_empty() => Some(name),
-            _ => None,
-        };
-        let known = match (named, &self.last_topic) {
-            (Some(name), Some(last)) if **last == *name => Some(Arc::clone(last)),
-            (Some(name), _) => Some(Arc::from(name)),
-            (None, _) => None,
-        };
-        let topic = match publish.alias {
-            None => known,
-            Some(alias) => {
-                let place = usize::from(alias).checked_sub(1);
-                let slot = place.and_then(|place| self.aliases.get_mut(place));
-                match (slot, known) {
-                    (Some(slot), Some(name)) => {
-                        *slot = Some(Arc::clone(&name));
-                        Some(name)
-                    }
-                    (Some(slot), None) => slot.clone(),
-                    (None, _) => None,
-                }
-            }
-        };
-        if topic.is_none() {
-            self.give_up(
-                now,
-                0x94,
-                "broker-broke-protocol",
-                "a PUBLISH without topic".to_owned(),
-            );
-        }
-        self.last_topic.clone_from(&topic);
-        topic
-    }
-
-    fn on_intake(&mut self, now: Instant, open: bool) {
-        self.intake_open = open;
-        if !open {
-            return;
-        }
-        while let Some(publish) = self.held.pop_front() {
-            let topic: Arc<str> = Arc::from(String::from_utf8_lossy(&publish.topic));
-            self.take_publish(now, publish, topic);
-        }
-        self.read_packets(now);
-    }
-
-    /// PUBLISHes that a closed intake holds at most.
-    fn held_max(&self) -> usize {
-        usize::from(match self.config.broker.protocol {
-            Protocol::V5 => self.config.receive_maximum,
-            Protocol::V311 => self.config.receive_maximum.max(RECEIVE_MAXIMUM_V311),
-        })
-    }
-
-    fn on_disconnect(&mut self, now: Instant, reason: u8) {
-        self.wire
-            .error("broker-disconnects", format!("the broker says 0x{reason:02X}"));
-        self.close(now);
-        if reason == SESSION_TAKEN_OVER {
-            self.wire.error(
-                "session-taken-over",
-                format!("another client is {}", self.config.client_id),
-            );
-            self.link = Link::TakenOver;
-        }
-    }
-
     fn on_committed(&mut self, now: Instant, epoch: Epoch) {
         self.inbound.on_committed(now, epoch, &mut self.wire);
         self.outbound.on_committed(now, epoch, &mut self.wire);
+        self.inbound.journal.ride(now);
+        self.outbound.journal.ride(now);
         let id = self.config.name.as_str();
         let wire = &mut self.wire;
         self.stale.retain(|(incarnation, cut)| {
@@ -741,86 +502,6 @@ impl Session {
         self.wire.connection = None;
         self.wire.outputs.push_back(SessionOutput::Stopped);
     }
-
-    /// The broker broke the protocol: says so (MQTT 5), and closes.
-    fn give_up(&mut self, now: Instant, reason: u8, kind: &'static str, text: String) {
-        self.wire.error(kind, text);
-        if self.config.broker.protocol == Protocol::V5 && self.wire.connection.is_some() {
-            self.wire.send(&Packet::Disconnect { reason });
-            self.flush(now);
-        }
-        self.close(now);
-    }
-
-    /// DISCONNECT and close, in this order.
-    fn disconnect(&mut self, reason: u8) {
-        let Some(connection) = self.connection() else {
-            return;
-        };
-        self.wire.send(&Packet::Disconnect { reason });
-        let bytes = self.wire.bytes.split().freeze();
-        self.wire
-            .outputs
-            .push_back(SessionOutput::Transmit { connection, bytes });
-        self.wire.outputs.push_back(SessionOutput::Close { connection });
-        self.forget_connection();
-    }
-
-    fn close(&mut self, now: Instant) {
-        if let Some(connection) = self.connection() {
-            self.flush(now);
-            self.wire.outputs.push_back(SessionOutput::Close { connection });
-        }
-        self.lose_connection(now);
-    }
-
-    /// Waits before the next attempt: longer and longer, unless the connection was of use.
-    fn lose_connection(&mut self, now: Instant) {
-        if matches!(self.link, Link::Ready { since, .. } if since + USEFUL_AFTER <= now) {
-            self.backoff.reset();
-        }
-        self.forget_connection();
-        self.link = Link::Waiting {
-            until: now + self.backoff.pause(),
-        };
-    }
-
-    fn forget_connection(&mut self) {
-        let dropped = self
-            .held
-            .iter()
-            .filter(|publish| publish.qos == Qos::AtMostOnce)
-            .count();
-        if 0 < dropped {
-            self.wire.event(
-                "qos-0-dropped",
-                format!("{dropped} records held by the closed intake"),
-            );
-        }
-        self.held.clear();
-        self.input.clear();
-        self.wire.bytes.clear();
-        self.wire.connection = None;
-        self.ping_sent = None;
-        self.inbound.disconnected();
-        self.outbound.connected();
-    }
-}
-
-fn peer_of(config: &SessionConfig, ack: Option<&ConnAck>) -> Peer {
-    let announced = match config.broker.protocol {
-        Protocol::V5 => ack.and_then(|ack| ack.receive_maximum).unwrap_or(u16::MAX),
-        Protocol::V311 => RECEIVE_MAXIMUM_V311,
-    };
-    let packet_bytes_max = ack.and_then(|ack| ack.packet_bytes_max);
-    Peer {
-        window: u64::from(announced.max(1)).min(WINDOW_MAX),
-        packet_bytes_max: packet_bytes_max
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(PACKET_BYTES_MAX),
-        qos_max: ack.map_or(Qos::ExactlyOnce, |ack| ack.qos_max),
-        retain_available: ack.is_none_or(|ack| ack.retain_available),
-    }
 }
 
 fn duration(duration: std::time::Duration) -> Duration {
@@ -846,3 +527,6 @@ const STALE_SYNC: Duration = Duration::from_secs(60);
 /// MQTT 5 reason codes.
 const PROTOCOL_ERROR: u8 = 0x82;
 const SESSION_TAKEN_OVER: u8 = 0x8E;
+
+#[cfg(test)]
+mod tests;

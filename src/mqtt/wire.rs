@@ -112,13 +112,20 @@ impl Journal {
         self.want(now, sync_by);
     }
 
-    /// Nobody waits: hand out within half a second, sync within one. `stored`: the entry lies in the store.
+    /// Nobody waits: hand out with the next commit, at most in half a second; sync within one. `stored`: the entry lies in the store.
     pub(super) fn finish(&mut self, now: Instant, number: u64, stored: bool) {
         self.progress.advance(number, Mark::Done);
         if stored {
             self.finished.push(number);
         }
         self.want(now + LAZY_EMIT, now + LAZY_SYNC);
+    }
+
+    /// A frame is about to be synced next: what is due lazily rides with it.
+    pub(super) fn ride(&mut self, now: Instant) {
+        if let Some(due) = &mut self.due {
+            due.emit_at = now;
+        }
     }
 
     /// Stop: whatever has not been handed out is, now.

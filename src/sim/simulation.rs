@@ -20,7 +20,7 @@ use crate::module::Application;
 use crate::mqtt::session::{ConnectionNumber, SessionInput, SessionStart};
 use crate::node::{Node, NodeConfig, NodeInput, NodeOutput, StoreCommand};
 use crate::sim::base::SimBase;
-use crate::sim::broker::{Broker, BrokerSettings, BrokerInput, BrokerOutput};
+use crate::sim::broker::{Broker, BrokerInput, BrokerOutput, BrokerSettings};
 use crate::sim::client::Client;
 use crate::sim::disk::{Crash, Fault, SimDisk};
 use crate::store::{Store, StoreLimits};
@@ -118,13 +118,31 @@ enum Pipe {
 #[derive(Debug)]
 enum Event {
     Start,
-    Worker { start: u64, worker: WorkerIndex, input: WorkerInput },
-    Run { start: u64, worker: WorkerIndex },
-    Node { start: u64, input: NodeInput },
-    Store { start: u64, command: StoreCommand },
+    Worker {
+        start: u64,
+        worker: WorkerIndex,
+        input: WorkerInput,
+    },
+    Run {
+        start: u64,
+        worker: WorkerIndex,
+    },
+    Node {
+        start: u64,
+        input: NodeInput,
+    },
+    Store {
+        start: u64,
+        command: StoreCommand,
+    },
     Broker(BrokerInput),
-    FromBroker { link: u64, bytes: Bytes },
-    BrokerClosed { link: u64 },
+    FromBroker {
+        link: u64,
+        bytes: Bytes,
+    },
+    BrokerClosed {
+        link: u64,
+    },
 }
 
 /// Notes nothing: in a simulation no invocation kills the process.
@@ -164,7 +182,9 @@ impl Simulation {
         };
         for client in clients {
             let link = simulation.new_link();
-            simulation.broker.handle_input(simulation.now, BrokerInput::Accepted { connection: link });
+            simulation
+                .broker
+                .handle_input(simulation.now, BrokerInput::Accepted { connection: link });
             simulation.clients.push((link, client));
         }
         simulation.flush_clients();
@@ -208,13 +228,20 @@ impl Simulation {
             if self.board.is_some() {
                 self.next_request += 1;
                 let request = self.next_request;
-                let input = WorkerInput::Admin { request, question: question.clone() };
+                let input = WorkerInput::Admin {
+                    request,
+                    question: question.clone(),
+                };
                 let start = self.start;
                 self.schedule(Duration::from_ticks(0), Event::Worker { start, worker, input });
             }
             let next = self.now + Duration::from_secs(5);
             while self.answers.is_empty() && self.step(next) {}
-            self.now = if self.answers.is_empty() { self.now.max(next) } else { self.now };
+            self.now = if self.answers.is_empty() {
+                self.now.max(next)
+            } else {
+                self.now
+            };
         }
         self.answers.pop()
     }
@@ -252,7 +279,12 @@ impl Simulation {
         self.drain_broker();
         let timer = self.timer();
         let first = self.events.first_key_value().map(|(&(at, _), _)| at);
-        let Some(next) = [timer, first].into_iter().flatten().min().filter(|&at| at < until) else {
+        let Some(next) = [timer, first]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|&at| at < until)
+        else {
             return false;
         };
         self.now = self.now.max(next);
@@ -316,20 +348,35 @@ impl Simulation {
             .collect();
         let mut replay = |key: &[u8], value: Option<&[u8]>| {
             for worker in &mut board_workers {
-                assert!(worker.replay(key, value).is_ok(), "the log holds what nobody wrote");
+                assert!(
+                    worker.replay(key, value).is_ok(),
+                    "the log holds what nobody wrote"
+                );
             }
         };
-        let opened =
-            Store::open(self.disk.clone(), base, self.plan.store.clone(), self.random.u64(..), &mut replay);
+        let opened = Store::open(
+            self.disk.clone(),
+            base,
+            self.plan.store.clone(),
+            self.random.u64(..),
+            &mut replay,
+        );
         let (store, recovered) = match opened {
             Ok(opened) => opened,
-            Err(error) => unreachable!("seed {}: a power cut is no reason not to start: {error}", self.plan.seed),
+            Err(error) => unreachable!(
+                "seed {}: a power cut is no reason not to start: {error}",
+                self.plan.seed
+            ),
         };
-        assert!(recovered.degraded.is_none(), "seed {}: a power cut is no corruption", self.plan.seed);
+        assert!(
+            recovered.degraded.is_none(),
+            "seed {}: a power cut is no corruption",
+            self.plan.seed
+        );
         let start = WorkerStart {
             epoch: recovered.epoch,
             identity: recovered.identity,
-            sessions: SessionStart::Resume,
+            sessions: Some(SessionStart::Resume),
         };
         for worker in &mut board_workers {
             let started = worker.start(self.now, start);
@@ -344,7 +391,11 @@ impl Simulation {
             time: recovered.time,
         };
         let node = Node::new(config, self.now);
-        self.board = Some(Board { node, workers: board_workers, store });
+        self.board = Some(Board {
+            node,
+            workers: board_workers,
+            store,
+        });
         for worker in 0..workers {
             self.schedule_run(WorkerIndex(worker));
         }
@@ -366,7 +417,13 @@ impl Simulation {
         }
         let at = self.arrival(Pipe::FromStore);
         let start = self.start;
-        self.schedule_at(at, Event::Node { start, input: NodeInput::Store(event) });
+        self.schedule_at(
+            at,
+            Event::Node {
+                start,
+                input: NodeInput::Store(event),
+            },
+        );
     }
 
     /// Takes every output of the board; at each it may die.
@@ -415,7 +472,11 @@ impl Simulation {
                     tell(self, WorkerIndex(worker), WorkerInput::Folded { epoch });
                 }
             }
-            NodeOutput::Synced { worker, session, record } => {
+            NodeOutput::Synced {
+                worker,
+                session,
+                record,
+            } => {
                 tell(self, worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
@@ -436,21 +497,58 @@ impl Simulation {
             WorkerOutput::Channel { to, items } => {
                 let at = self.arrival(Pipe::Worker(worker, to));
                 let input = WorkerInput::Channel { from: worker, items };
-                self.schedule_at(at, Event::Worker { start, worker: to, input });
+                self.schedule_at(
+                    at,
+                    Event::Worker {
+                        start,
+                        worker: to,
+                        input,
+                    },
+                );
             }
             WorkerOutput::Activity(activity) => to_node(self, NodeInput::Activity { worker, activity }),
             WorkerOutput::Section { epoch, sections } => {
-                to_node(self, NodeInput::Section { worker, epoch, sections });
+                to_node(
+                    self,
+                    NodeInput::Section {
+                        worker,
+                        epoch,
+                        sections,
+                    },
+                );
             }
-            WorkerOutput::Record { session, number, deadline, key, value } => {
-                to_node(self, NodeInput::Record { worker, session, number, deadline, key, value });
+            WorkerOutput::Record {
+                session,
+                number,
+                deadline,
+                key,
+                value,
+            } => {
+                to_node(
+                    self,
+                    NodeInput::Record {
+                        worker,
+                        session,
+                        number,
+                        deadline,
+                        key,
+                        value,
+                    },
+                );
             }
             WorkerOutput::FoldWanted => to_node(self, NodeInput::FoldWanted),
             WorkerOutput::Connect { session, connection } => self.open_link(session, connection),
-            WorkerOutput::Transmit { session, connection, bytes } => {
+            WorkerOutput::Transmit {
+                session,
+                connection,
+                bytes,
+            } => {
                 if let Some(link) = self.link_of(session, connection) {
                     let at = self.arrival(Pipe::ToBroker(link));
-                    let input = BrokerInput::Received { connection: link, bytes };
+                    let input = BrokerInput::Received {
+                        connection: link,
+                        bytes,
+                    };
                     self.schedule_at(at, Event::Broker(input));
                     if self.chance(self.plan.disconnect_one_in) {
                         self.counts.disconnects += 1;
@@ -471,20 +569,40 @@ impl Simulation {
     fn open_link(&mut self, session: SessionIndex, connection: ConnectionNumber) {
         let link = self.new_link();
         let start = self.start;
-        self.links.insert(link, Link { session, connection, start });
+        self.links.insert(
+            link,
+            Link {
+                session,
+                connection,
+                start,
+            },
+        );
         let at = self.arrival(Pipe::ToBroker(link));
         self.schedule_at(at, Event::Broker(BrokerInput::Accepted { connection: link }));
         let worker = self.owner(session);
-        let input = WorkerInput::Session { session, input: SessionInput::Connected { connection } };
+        let input = WorkerInput::Session {
+            session,
+            input: SessionInput::Connected { connection },
+        };
         self.schedule_at(at, Event::Worker { start, worker, input });
     }
 
     /// Breaks a connection: the board hears of it at once, the broker when all that is under way to it has come or was lost.
     fn close_link(&mut self, link: u64, cause: &str) {
-        let Some(Link { session, connection, start }) = self.links.remove(&link) else { return };
+        let Some(Link {
+            session,
+            connection,
+            start,
+        }) = self.links.remove(&link)
+        else {
+            return;
+        };
         let at = self.arrival(Pipe::ToBroker(link));
         self.schedule_at(at, Event::Broker(BrokerInput::Closed { connection: link }));
-        let input = SessionInput::Disconnected { connection, cause: cause.to_owned() };
+        let input = SessionInput::Disconnected {
+            connection,
+            cause: cause.to_owned(),
+        };
         let worker = self.owner(session);
         let input = WorkerInput::Session { session, input };
         let at = self.arrival(Pipe::FromBroker(link));
@@ -496,11 +614,22 @@ impl Simulation {
             client.handle_bytes(&bytes);
             return;
         }
-        let Some(Link { session, connection, start }) = self.links.get(&link) else { return };
+        let Some(Link {
+            session,
+            connection,
+            start,
+        }) = self.links.get(&link)
+        else {
+            return;
+        };
         let (session, connection, start) = (*session, *connection, *start);
         let worker = self.owner(session);
         let input = SessionInput::Received { connection, bytes };
-        self.handle(Event::Worker { start, worker, input: WorkerInput::Session { session, input } });
+        self.handle(Event::Worker {
+            start,
+            worker,
+            input: WorkerInput::Session { session, input },
+        });
         if self.chance(self.plan.disconnect_one_in) {
             self.counts.disconnects += 1;
             self.close_link(link, "the network failed");
@@ -512,7 +641,13 @@ impl Simulation {
             match output {
                 BrokerOutput::Transmit { connection, bytes } => {
                     let at = self.arrival(Pipe::FromBroker(connection));
-                    self.schedule_at(at, Event::FromBroker { link: connection, bytes });
+                    self.schedule_at(
+                        at,
+                        Event::FromBroker {
+                            link: connection,
+                            bytes,
+                        },
+                    );
                 }
                 BrokerOutput::Close { connection } => {
                     let at = self.arrival(Pipe::FromBroker(connection));
@@ -527,7 +662,10 @@ impl Simulation {
             while let Some(bytes) = self.clients[at].1.poll_output() {
                 let connection = self.clients[at].0;
                 let arrives = self.arrival(Pipe::ToBroker(connection));
-                self.schedule_at(arrives, Event::Broker(BrokerInput::Received { connection, bytes }));
+                self.schedule_at(
+                    arrives,
+                    Event::Broker(BrokerInput::Received { connection, bytes }),
+                );
             }
         }
     }
@@ -585,7 +723,9 @@ impl Simulation {
 
     fn link_of(&self, session: SessionIndex, connection: ConnectionNumber) -> Option<u64> {
         let mut links = self.links.iter();
-        links.find(|(_, link)| link.session == session && link.connection == connection).map(|(&at, _)| at)
+        links
+            .find(|(_, link)| link.session == session && link.connection == connection)
+            .map(|(&at, _)| at)
     }
 
     fn owner(&self, session: SessionIndex) -> WorkerIndex {
@@ -601,4 +741,3 @@ impl Simulation {
         self.trace = xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), self.trace);
     }
 }
-

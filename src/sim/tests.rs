@@ -9,8 +9,8 @@ use super::simulation::{Plan, Simulation};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::Qos;
 use crate::store::StoreLimits;
-use crate::worker::io::WorkerIndex;
 use crate::worker::WorkerLimits;
+use crate::worker::io::WorkerIndex;
 
 const IDS: u64 = 7;
 const PUBLISHER: usize = 0;
@@ -61,7 +61,9 @@ fn run(seed: u64, records: u64) -> Simulation {
     for number in 0..records {
         let id = random.u64(0..IDS).to_string();
         let properties = vec![("n".to_owned(), number.to_string())];
-        simulation.client(PUBLISHER).publish(&format!("in/{id}"), b"x", Qos::ExactlyOnce, properties);
+        simulation
+            .client(PUBLISHER)
+            .publish(&format!("in/{id}"), b"x", Qos::ExactlyOnce, properties);
         *published.entry(id).or_default() += 1;
         let pause = Duration::from_micros(random.u64(0..20_000));
         simulation.run_until(simulation.now() + pause);
@@ -70,7 +72,10 @@ fn run(seed: u64, records: u64) -> Simulation {
     let expected: BTreeMap<String, i64> = published
         .iter()
         .flat_map(|(id, &count)| {
-            [(format!("out/{id}"), count), (format!("mirror/{}", mirror_of(id)), mirrored(count))]
+            [
+                (format!("out/{id}"), count),
+                (format!("mirror/{}", mirror_of(id)), mirrored(count)),
+            ]
         })
         .collect();
     let mut checked = Ok(());
@@ -86,16 +91,26 @@ fn run(seed: u64, records: u64) -> Simulation {
         panic!("seed {seed}: {error}; {:?}; {status:#?}", simulation.counts);
     }
     for (id, &count) in &published {
-        assert_eq!(count_of(&mut simulation, "sim/counter", id), Some(count), "seed {seed}: counter {id}");
+        assert_eq!(
+            count_of(&mut simulation, "sim/counter", id),
+            Some(count),
+            "seed {seed}: counter {id}"
+        );
         let mirror = mirror_of(id);
         let mirrored = Some(mirrored(count));
-        assert_eq!(count_of(&mut simulation, "sim/mirror", &mirror), mirrored, "seed {seed}: mirror {mirror}");
+        assert_eq!(
+            count_of(&mut simulation, "sim/mirror", &mirror),
+            mirrored,
+            "seed {seed}: mirror {mirror}"
+        );
     }
     simulation
 }
 
 fn status(simulation: &mut Simulation) -> Vec<Option<AdminReply>> {
-    (0..simulation.workers()).map(|worker| simulation.ask(&AdminRequest::Status, WorkerIndex(worker))).collect()
+    (0..simulation.workers())
+        .map(|worker| simulation.ask(&AdminRequest::Status, WorkerIndex(worker)))
+        .collect()
 }
 
 fn count_of(simulation: &mut Simulation, function_type: &str, id: &str) -> Option<i64> {
@@ -118,12 +133,18 @@ fn count_of(simulation: &mut Simulation, function_type: &str, id: &str) -> Optio
 #[test]
 fn books_balance_whatever_crashes() {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30);
+    let seeds = std::env::var("SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(30);
     let mut crashes = 0;
     for seed in first.map_or(0..seeds, |seed: u64| seed..seed + 1) {
         crashes += run(seed, 150).counts.crashes;
     }
-    assert!(first.is_some() || 0 < crashes, "no seed crashed: nothing was shown");
+    assert!(
+        first.is_some() || 0 < crashes,
+        "no seed crashed: nothing was shown"
+    );
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::log::Log;
 use super::segment::{Segment, log_name};
 use super::{Disk, Mark};
 
+/// Keys and their newest values; no value is a delete.
+pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// A fold under way.
 pub(super) struct Fold {
     /// What the base will hold.
@@ -22,7 +25,7 @@ pub(super) struct Fold {
     pub(super) bytes: u64,
     /// Segments by number, and where their part of it ends.
     pub(super) ends: Vec<(u64, u64)>,
-    gathered: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    gathered: Changes,
     /// The next pass gathers keys from here; `None` if the last pass has been.
     cursor: Option<Vec<u8>>,
     range_bytes: usize,
@@ -37,18 +40,14 @@ impl Fold {
                 .segments()
                 .map(|segment| (segment.number, segment.end))
                 .collect(),
-            gathered: BTreeMap::new(),
+            gathered: Changes::new(),
             cursor: Some(Vec::new()),
             range_bytes: FOLD_RANGE_BYTES,
         }
     }
 
     /// The next keys to apply, at most `keys_max`, and whether they are the last.
-    pub(super) fn take<D: Disk>(
-        &mut self,
-        log: &mut Log<D>,
-        keys_max: usize,
-    ) -> io::Result<(BTreeMap<Vec<u8>, Option<Vec<u8>>>, bool)> {
+    pub(super) fn take<D: Disk>(&mut self, log: &mut Log<D>, keys_max: usize) -> io::Result<(Changes, bool)> {
         if self.gathered.is_empty()
             && let Some(from) = self.cursor.take()
         {
@@ -57,7 +56,7 @@ impl Fold {
                 below: None,
                 bytes: 0,
                 bytes_max: self.range_bytes,
-                gathered: BTreeMap::new(),
+                gathered: Changes::new(),
             };
             match pass.run(log, self) {
                 Ok(()) => {
@@ -71,13 +70,13 @@ impl Fold {
             }
         }
         let split = self.gathered.keys().nth(keys_max.max(1)).cloned();
-        let rest = split.map_or_else(BTreeMap::new, |key| self.gathered.split_off(&key));
+        let rest = split.map_or_else(Changes::new, |key| self.gathered.split_off(&key));
         let batch = std::mem::replace(&mut self.gathered, rest);
         Ok((batch, self.gathered.is_empty() && self.cursor.is_none()))
     }
 
     /// Takes back what could not be applied.
-    pub(super) fn put_back(&mut self, mut batch: BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    pub(super) fn put_back(&mut self, mut batch: Changes) {
         self.gathered.append(&mut batch);
     }
 }
@@ -89,7 +88,7 @@ struct Pass {
     below: Option<Vec<u8>>,
     bytes: usize,
     bytes_max: usize,
-    gathered: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    gathered: Changes,
 }
 
 impl Pass {

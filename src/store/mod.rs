@@ -145,3 +145,6 @@ pub enum BaseError {
     #[error("the base failed: {0}")]
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,7 +263,8 @@ impl<D: Disk, B: Base> Store<D, B> {
             latched: None,
         };
         store.log.release(store.mark.entry);
-        store.remove_old_manifests(&listing.manifests);
+        let first = listing.manifests.first().copied().unwrap_or(1);
+        store.remove_old_manifests(first);
         Ok((store, recovered))
     }
 
@@ -310,7 +311,7 @@ impl<D: Disk, B: Base> Store<D, B> {
         self.manifest_number += 1;
         accepted.save(&mut self.log.disk, self.manifest_number)?;
         self.manifest = accepted;
-        self.remove_old_manifests(&[before]);
+        self.remove_old_manifests(before);
         Ok(())
     }
 
@@ -436,8 +437,8 @@ impl<D: Disk, B: Base> Store<D, B> {
     }
 
     /// Failure is no harm: the highest number counts.
-    fn remove_old_manifests(&mut self, numbers: &[u64]) {
-        for &number in numbers.iter().filter(|number| **number != self.manifest_number) {
+    fn remove_old_manifests(&mut self, first: u64) {
+        for number in first..self.manifest_number {
             let _ = self.log.disk.remove(&manifest_name(number));
         }
         let _ = self.log.disk.remove(MANIFEST_NEW);

@@ -47,7 +47,8 @@ impl DelayedMessages {
     /// Adds one.
     pub(crate) fn insert(&mut self, place: Place, delayed: Delayed) {
         if let Some(token) = &delayed.token {
-            self.tokens.insert((delayed.sender.id().into(), token.clone()), place);
+            self.tokens
+                .insert((delayed.sender.id().into(), token.clone()), place);
         }
         if delayed.persisted == Epoch(0) {
             self.fresh.push(place);
@@ -93,9 +94,19 @@ impl DelayedMessages {
     pub(crate) fn cut(&mut self, epoch: Epoch, frame: &mut FrameBuilder, mut put: impl FnMut(KeyGroup)) {
         for place in self.fresh.drain(..) {
             // One that fired or was cancelled in the epoch in which it was asked for leaves nothing behind.
-            let Some(delayed) = self.waiting.get_mut(&place) else { continue };
-            let Delayed { sender, target, letter, token, persisted } = delayed;
-            frame.put(&place.key(sender), |out| encode_delayed(target, letter, token.as_deref(), out));
+            let Some(delayed) = self.waiting.get_mut(&place) else {
+                continue;
+            };
+            let Delayed {
+                sender,
+                target,
+                letter,
+                token,
+                persisted,
+            } = delayed;
+            frame.put(&place.key(sender), |out| {
+                encode_delayed(target, letter, token.as_deref(), out)
+            });
             *persisted = epoch;
             put(place.group);
         }

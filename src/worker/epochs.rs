@@ -47,16 +47,27 @@ pub(crate) struct InFlight {
 
 impl Epochs {
     pub(crate) fn after(committed: Epoch) -> Self {
-        Self { working: committed.next(), in_flight: None, committed, spare: FrameBuilder::default() }
+        Self {
+            working: committed.next(),
+            in_flight: None,
+            committed,
+            spare: FrameBuilder::default(),
+        }
     }
 }
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Ends the working epoch. `barrier_from` is the channel whose barrier asked for it; `None` if the node did.
     pub(crate) fn cut(&mut self, now: Instant, epoch: Epoch, barrier_from: Option<usize>) {
-        assert_eq!(epoch, self.epochs.working, "a cut of an epoch that is not worked in");
+        assert_eq!(
+            epoch, self.epochs.working,
+            "a cut of an epoch that is not worked in"
+        );
         if let Some(in_flight) = &self.epochs.in_flight {
-            assert!(in_flight.is_complete, "a cut while the epoch before still gathers");
+            assert!(
+                in_flight.is_complete,
+                "a cut while the epoch before still gathers"
+            );
             let before = in_flight.epoch;
             self.handle_committed(now, before);
         }
@@ -84,7 +95,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             return;
         }
         let in_flight = self.epochs.in_flight.as_ref().map(|in_flight| in_flight.epoch);
-        assert_eq!(in_flight, Some(epoch), "a barrier of an epoch that is neither worked in nor in flight");
+        assert_eq!(
+            in_flight,
+            Some(epoch),
+            "a barrier of an epoch that is neither worked in nor in flight"
+        );
         self.channels[channel].end_barrier();
         self.complete_if_gathered();
     }
@@ -105,17 +120,31 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = self.next_arrival(group);
         let (target, letter) = split(message);
-        let at = self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
+        let at = self.enqueue(
+            &target,
+            Waiting {
+                arrival,
+                persisted: Epoch(0),
+                letter,
+            },
+        );
         if let (true, Some(in_flight)) = (late, &mut self.epochs.in_flight) {
             let instance = self.instances.at(at);
-            instance.mailbox.put_newest(&instance.address, in_flight.epoch, &mut in_flight.frame);
+            instance
+                .mailbox
+                .put_newest(&instance.address, in_flight.epoch, &mut in_flight.frame);
             in_flight.arrivals_used.insert(group);
         }
     }
 
     /// The epoch is durable: sessions may publish and acknowledge, answers may go out.
     pub(crate) fn handle_committed(&mut self, now: Instant, epoch: Epoch) {
-        if !self.epochs.in_flight.as_ref().is_some_and(|in_flight| in_flight.epoch == epoch) {
+        if !self
+            .epochs
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.epoch == epoch)
+        {
             return; // A barrier of the next epoch told us before the node did.
         }
         if let Some(in_flight) = self.epochs.in_flight.take() {
@@ -124,13 +153,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.epochs.committed = epoch;
         for at in 0..self.sessions.len() {
-            self.sessions[at].session.handle_input(now, SessionInput::Committed { epoch });
+            self.sessions[at]
+                .session
+                .handle_input(now, SessionInput::Committed { epoch });
             self.drain_session(now, at);
         }
         let outputs = &mut self.outputs;
         self.answers.retain(|(awaited, request, reply)| {
             if *awaited <= epoch {
-                outputs.push_back(WorkerOutput::Admin { request: *request, reply: reply.clone() });
+                outputs.push_back(WorkerOutput::Admin {
+                    request: *request,
+                    reply: reply.clone(),
+                });
             }
             epoch < *awaited
         });
@@ -156,30 +190,47 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for owned in &mut self.sessions {
             owned.session.cut(epoch, &mut frame);
         }
-        self.epochs.in_flight =
-            Some(InFlight { epoch, frame, arrivals_used: used, is_complete: false });
+        self.epochs.in_flight = Some(InFlight {
+            epoch,
+            frame,
+            arrivals_used: used,
+            is_complete: false,
+        });
     }
 
     fn complete_if_gathered(&mut self) {
         if self.channels.iter().any(super::channel::Channel::awaits_barrier) {
             return;
         }
-        let Some(in_flight) = &mut self.epochs.in_flight else { return };
+        let Some(in_flight) = &mut self.epochs.in_flight else {
+            return;
+        };
         for group in in_flight.arrivals_used.iter() {
             let next = self.arrivals[group.index()];
-            in_flight.frame.put(&Key::Counter { group }, |out| encode_counter(next, out));
+            in_flight
+                .frame
+                .put(&Key::Counter { group }, |out| encode_counter(next, out));
         }
         in_flight.is_complete = true;
         let mut sections = Vec::with_capacity(in_flight.frame.byte_count() + SECTIONS_OVERHEAD_BYTES);
         in_flight.frame.finish(&mut sections);
-        self.outputs.push_back(WorkerOutput::Section { epoch: in_flight.epoch, sections });
+        self.outputs.push_back(WorkerOutput::Section {
+            epoch: in_flight.epoch,
+            sections,
+        });
     }
 
     fn put_late(&mut self, message: &Message, arrival: u64) {
-        let Some(in_flight) = &mut self.epochs.in_flight else { return };
+        let Some(in_flight) = &mut self.epochs.in_flight else {
+            return;
+        };
         let (target, letter) = split(message.clone());
         let (id, function_type) = (target.id(), target.function_type().as_str());
-        let key = Key::Mailbox { id, function_type, arrival };
+        let key = Key::Mailbox {
+            id,
+            function_type,
+            arrival,
+        };
         in_flight.frame.put(&key, |out| encode_letter(&letter, out));
         in_flight.arrivals_used.insert(target.key_group());
     }
@@ -187,10 +238,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Deletes a letter that a frame holds and that is consumed in the working epoch.
     pub(crate) fn delete_letter(&mut self, message: &Message, arrival: u64) {
         let (id, function_type) = (message.target.id(), message.target.function_type().as_str());
-        self.frame.delete(&Key::Mailbox { id, function_type, arrival });
+        self.frame.delete(&Key::Mailbox {
+            id,
+            function_type,
+            arrival,
+        });
     }
 }
 
 /// Room for the heads of sections and records.
 const SECTIONS_OVERHEAD_BYTES: usize = 1024;
-

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use embassy_time::Instant;
 
 use crate::address::Address;
+use crate::egress::MqttRecord;
 use crate::function::FunctionError;
 use crate::message::{Headers, IngressRecord, Message};
-use crate::mqtt::config::{Qos, Role, SessionConfig, Subscription};
+use crate::mqtt::config::{Qos, Retained, Role, SessionConfig, Subscription};
 use crate::mqtt::format::{Decoded, outbox_of, record_of};
 use crate::mqtt::session::{OutboxRecord, ReceivedPublish, Session, SessionInput, SessionOutput};
 use crate::payload::Payload;
@@ -61,17 +62,31 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         while let Some(output) = self.sessions[at].session.poll_output() {
             let output = match output {
                 SessionOutput::Connect { connection } => WorkerOutput::Connect { session, connection },
-                SessionOutput::Transmit { connection, bytes } => {
-                    WorkerOutput::Transmit { session, connection, bytes }
-                }
+                SessionOutput::Transmit { connection, bytes } => WorkerOutput::Transmit {
+                    session,
+                    connection,
+                    bytes,
+                },
                 SessionOutput::Close { connection } => WorkerOutput::Close { session, connection },
-                SessionOutput::Record { number, deadline, key, value } => {
-                    WorkerOutput::Record { session, number, deadline, key, value }
-                }
+                SessionOutput::Record {
+                    number,
+                    deadline,
+                    key,
+                    value,
+                } => WorkerOutput::Record {
+                    session,
+                    number,
+                    deadline,
+                    key,
+                    value,
+                },
                 SessionOutput::Event(event) => {
                     self.count(event.kind);
                     let text = format!("{}: {}", self.sessions[at].config.name, event.text);
-                    WorkerOutput::Event { kind: event.kind, text }
+                    WorkerOutput::Event {
+                        kind: event.kind,
+                        text,
+                    }
                 }
                 SessionOutput::Publish(publish) => {
                     self.take_in(now, at, &publish);
@@ -98,7 +113,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = arrival.unwrap_or_else(|| self.next_arrival(group));
         self.arrivals_used.insert(group);
-        let Some(at) = self.sessions.iter().position(|owned| owned.address == message.target) else {
+        let Some(at) = self
+            .sessions
+            .iter()
+            .position(|owned| owned.address == message.target)
+        else {
             let (target, letter) = super::channel::split(message);
             self.bury(now, &target, letter, "the module has no session of this name", 1);
             return;
@@ -106,10 +125,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let message_id = format!("{:016x}-{:02x}-{arrival:x}", self.identity, group.number());
         let owned = &mut self.sessions[at];
         let encoded = match &owned.config.role {
-            Role::Egress(egress) => {
-                outbox_of(egress, message.caller.as_ref(), &message.argument, message_id)
-                    .map_err(|error| error.to_string())
-            }
+            Role::Egress(egress) => outbox_of(egress, message.caller.as_ref(), &message.argument, message_id)
+                .map_err(|error| error.to_string()),
             Role::Ingress { .. } => Err("an ingress takes no records from functions".to_owned()),
         };
         match encoded {
@@ -166,6 +183,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         subscription: &Subscription,
         publish: &ReceivedPublish,
     ) -> Result<(), String> {
+        if publish.retain && subscription.retained == Retained::Ignored {
+            self.count("records-retained-ignored");
+            return Ok(());
+        }
         let ingress = &self.sessions[at].config.name;
         let Decoded { record, message_id } =
             record_of(subscription, ingress, publish).map_err(|error| error.to_string())?;
@@ -212,17 +233,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     /// Is this id among those remembered for its scope? If not, it is from now on.
-    fn was_seen(
-        &mut self,
-        at: usize,
-        scope: &[u8],
-        id: &[u8],
-        remembered: usize,
-    ) -> Result<bool, String> {
-        // A scope longer than a key takes is named by its hash.
-        let hash = xxhash_rust::xxh3::xxh3_128(scope).to_be_bytes();
-        let scope = if SCOPE_BYTES_MAX < scope.len() { &hash[..] } else { scope };
-        let key = Key::Seen { id: self.sessions[at].config.name.as_str(), scope }.to_vec();
+    fn was_seen(&mut self, at: usize, scope: &[u8], id: &[u8], remembered: usize) -> Result<bool, String> {
+        let key = Key::Seen {
+            id: self.sessions[at].config.name.as_str(),
+            scope,
+        }
+        .to_vec();
         let mut ids = std::mem::take(&mut self.scratch);
         let read = self.overlay.read(&self.base, &key, &mut ids);
         let id = xxhash_rust::xxh3::xxh3_64(id).to_be_bytes();
@@ -237,7 +253,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     ids.extend_from_slice(&id);
                     let surplus = ids.len().saturating_sub(remembered.max(1) * id.len());
                     self.account.add_dirty(key.len() + ids.len());
-                    self.overlay.write(key, Some(ids[surplus..].to_vec()), self.epochs.working);
+                    self.overlay
+                        .write(key, Some(ids[surplus..].to_vec()), self.epochs.working);
                 }
                 Ok(is_repeat)
             }
@@ -249,13 +266,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// What the broker refused for good becomes a dead letter of its egress.
     fn bury_refused(&mut self, now: Instant, at: usize, record: OutboxRecord, reason: &str) {
         let target = self.sessions[at].address.clone();
-        let mut headers = Headers::new();
-        headers.push("topic", record.topic.as_bytes());
-        headers.push("message-id", record.message_id.as_bytes());
+        let mut again = MqttRecord::new(record.topic, record.payload)
+            .qos(record.qos)
+            .retain(record.retain);
+        again.properties = record.properties;
         let letter = Letter {
             caller: None,
-            argument: TypedValue::new(PUBLISHED_TYPENAME, record.payload),
-            headers: Some(Arc::new(headers)),
+            argument: again.into(),
+            headers: None,
         };
         self.bury(now, &target, letter, reason, 1);
     }
@@ -269,19 +287,34 @@ fn letter_of(publish: &ReceivedPublish) -> Letter {
         headers.push(&format!("property.{name}"), value.as_bytes());
     }
     let argument = TypedValue::new(PUBLISHED_TYPENAME, Payload::from(publish.payload.clone()));
-    Letter { caller: None, argument, headers: Some(Arc::new(headers)) }
+    Letter {
+        caller: None,
+        argument,
+        headers: Some(Arc::new(headers)),
+    }
 }
 
 /// The record of which [`letter_of`] made a letter, to be routed again.
 fn publish_of(letter: &Letter) -> ReceivedPublish {
     let headers = letter.headers.as_deref();
-    let properties = headers.into_iter().flat_map(Headers::iter).filter_map(|(name, value)| {
-        let name = name.strip_prefix("property.")?;
-        Some((name.to_owned(), String::from_utf8_lossy(value).into_owned()))
-    });
+    let properties = headers
+        .into_iter()
+        .flat_map(Headers::iter)
+        .filter_map(|(name, value)| {
+            let name = name.strip_prefix("property.")?;
+            Some((name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        });
     ReceivedPublish {
-        topic: headers.and_then(|headers| headers.text("topic")).unwrap_or_default().into(),
-        payload: letter.argument.value.as_ref().map(Payload::to_bytes).unwrap_or_default(),
+        topic: headers
+            .and_then(|headers| headers.text("topic"))
+            .unwrap_or_default()
+            .into(),
+        payload: letter
+            .argument
+            .value
+            .as_ref()
+            .map(Payload::to_bytes)
+            .unwrap_or_default(),
         qos: Qos::AtLeastOnce,
         retain: false,
         user_properties: properties.collect(),
@@ -292,15 +325,12 @@ fn publish_of(letter: &Letter) -> ReceivedPublish {
 
 fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Subscription> {
     match &config.role {
-        Role::Ingress { subscriptions } => {
-            subscriptions.iter().find(|subscription| subscription.pattern.captures(topic).is_some())
-        }
+        Role::Ingress { subscriptions } => subscriptions
+            .iter()
+            .find(|subscription| subscription.pattern.captures(topic).is_some()),
         Role::Egress(_) => None,
     }
 }
 
 /// The type name of a payload that no format has looked at.
 const PUBLISHED_TYPENAME: &str = "fogfun.types/payload";
-
-/// Longest scope that stands in a key as it is, in bytes.
-const SCOPE_BYTES_MAX: usize = 128;

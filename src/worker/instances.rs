@@ -87,10 +87,6 @@ impl Instances {
         (at, true)
     }
 
-    pub(crate) fn find(&self, address: &Address) -> Option<InstanceIndex> {
-        self.index.get(address).copied()
-    }
-
     /// The instance at `at`.
     ///
     /// # Panics
@@ -106,7 +102,9 @@ impl Instances {
     pub(crate) fn sweep(&mut self, mut visit: impl FnMut(&mut Instance) -> Sweep) {
         for _ in 0..self.slots.len() {
             self.hand = (self.hand + 1) % self.slots.len();
-            let Some(instance) = &mut self.slots[self.hand] else { continue };
+            let Some(instance) = &mut self.slots[self.hand] else {
+                continue;
+            };
             match visit(instance) {
                 Sweep::Keep => {}
                 Sweep::Enough => return,

@@ -64,7 +64,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.mark_dirty(now);
             self.account.remove(delayed.memory_bytes());
             self.forget_delayed(place, &delayed);
-            let Delayed { sender, target, letter, .. } = delayed;
+            let Delayed {
+                sender,
+                target,
+                letter,
+                ..
+            } = delayed;
             self.send(now, sender.key_group(), join(target, letter));
         }
     }
@@ -83,8 +88,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let number = self.next_arrival(group);
         self.arrivals_used.insert(group);
         let (id, function_type) = (target.id(), target.function_type().as_str());
-        let key = Key::DeadLetter { id, function_type, number }.to_vec();
-        let dead = DeadLetter { letter, reason: reason.to_owned(), attempts, at_ms: now.as_millis() };
+        let key = Key::DeadLetter {
+            id,
+            function_type,
+            number,
+        }
+        .to_vec();
+        let dead = DeadLetter {
+            letter,
+            reason: reason.to_owned(),
+            attempts,
+            at_ms: now.as_millis(),
+        };
         let mut value = Vec::new();
         encode_dead_letter(&dead, &mut value);
         self.account.add_dirty(key.len() + value.len());
@@ -93,9 +108,25 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
-        let Self { instances, functions, effects, base, notes, config, scratch, delayed, .. } = self;
+        let Self {
+            instances,
+            functions,
+            effects,
+            base,
+            notes,
+            config,
+            scratch,
+            delayed,
+            ..
+        } = self;
         let instance = instances.at(at);
-        let Instance { address, mailbox, states, hash, .. } = instance;
+        let Instance {
+            address,
+            mailbox,
+            states,
+            hash,
+            ..
+        } = instance;
         let (address, hash) = (&*address, *hash);
         let waiting = match mailbox.first(address, base) {
             Ok(Some(waiting)) => waiting,
@@ -106,15 +137,27 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let function = functions
             .entry(address.function_type().clone())
             .or_insert_with(|| application.make_function(address.function_type()));
-        let Some(function) = function else { return Called::Unbound };
+        let Some(function) = function else {
+            return Called::Unbound;
+        };
         let message_hash = xxhash_rust::xxh3::xxh3_64(waiting.letter.argument.bytes());
         if config.poisoned.contains(&(hash, message_hash)) {
             return Called::Poisoned;
         }
         effects.clear();
-        let Letter { caller, argument, headers } = &waiting.letter;
+        let Letter {
+            caller,
+            argument,
+            headers,
+        } = &waiting.letter;
         let now_ms = now.as_millis();
-        let mut view = StateView { states, address, base, now_ms, scratch };
+        let mut view = StateView {
+            states,
+            address,
+            base,
+            now_ms,
+            scratch,
+        };
         let mut context = Context::new(
             address,
             caller.as_ref(),
@@ -129,16 +172,19 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         notes.end();
         match result {
             Ok(Ok(())) => match token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {
-                Some(token) => {
-                    Called::Failed(FunctionError::new(format!("the token `{token}` is in use already")))
-                }
+                Some(token) => Called::Failed(FunctionError::new(format!(
+                    "the token `{token}` is in use already"
+                ))),
                 None => Called::Succeeded,
             },
             Ok(Err(error)) => Called::Failed(error),
             Err(panic) => {
                 // Its fields may be half changed: the next message gets a new one.
                 functions.remove(address.function_type());
-                Called::Failed(FunctionError::new(format!("it panicked: {}", panic_text(&*panic))))
+                Called::Failed(FunctionError::new(format!(
+                    "it panicked: {}",
+                    panic_text(&*panic)
+                )))
             }
         }
     }
@@ -148,7 +194,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let bytes = effects_bytes(&self.effects);
         if self.config.limits.effects_bytes_max < bytes {
             let bound = self.config.limits.effects_bytes_max;
-            self.fail(now, at, &FunctionError::new(format!("its effects take {bytes} bytes; {bound} is the bound")));
+            self.fail(
+                now,
+                at,
+                &FunctionError::new(format!("its effects take {bytes} bytes; {bound} is the bound")),
+            );
             return;
         }
         if !self.account.fits(bytes) {
@@ -179,7 +229,16 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             // A session's address is its egress's name, which fitted where it was declared.
             if let Some(target) = session_address(&egress) {
                 let caller = Some(sender.clone());
-                self.send(now, group, Message { target, caller, argument: value, headers: None });
+                self.send(
+                    now,
+                    group,
+                    Message {
+                        target,
+                        caller,
+                        argument: value,
+                        headers: None,
+                    },
+                );
             }
         }
         self.effects = effects;
@@ -188,13 +247,23 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn apply_state(&mut self, at: InstanceIndex, effects: &mut Effects) -> Result<(), FunctionError> {
-        let Self { instances, base, epochs, account, .. } = self;
+        let Self {
+            instances,
+            base,
+            epochs,
+            account,
+            ..
+        } = self;
         let instance = instances.at(at);
         // Tables are read before anything changes, so that a failing read changes nothing.
-        instance.states.prepare(&instance.address, base, &effects.mutations)?;
+        instance
+            .states
+            .prepare(&instance.address, base, &effects.mutations)?;
         let before = instance.states.memory_bytes();
         for mutation in effects.mutations.drain(..) {
-            instance.states.apply(&instance.address, base, mutation, epochs.working)?;
+            instance
+                .states
+                .apply(&instance.address, base, mutation, epochs.working)?;
         }
         account.add(instance.states.memory_bytes());
         account.remove(before);
@@ -206,13 +275,27 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     fn apply_delayed(&mut self, now: Instant, sender: &Address, effect: DelayedEffect) {
         match effect {
-            DelayedEffect::Send { delay, message, token } => {
+            DelayedEffect::Send {
+                delay,
+                message,
+                token,
+            } => {
                 let group = sender.key_group();
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 let due_ms = now.as_millis().saturating_add(delay_ms).min(DUE_MS_MAX);
-                let place = Place { due_ms, number: self.next_arrival(group), group };
+                let place = Place {
+                    due_ms,
+                    number: self.next_arrival(group),
+                    group,
+                };
                 let (target, letter) = split(message);
-                let delayed = Delayed { sender: sender.clone(), target, letter, token, persisted: Epoch(0) };
+                let delayed = Delayed {
+                    sender: sender.clone(),
+                    target,
+                    letter,
+                    token,
+                    persisted: Epoch(0),
+                };
                 self.account.add(delayed.memory_bytes());
                 self.delayed.insert(place, delayed);
             }
@@ -239,7 +322,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let waiting = instance.mailbox.pop()?;
         if waiting.persisted != Epoch(0) {
             let (id, function_type) = (instance.address.id(), instance.address.function_type().as_str());
-            self.frame.delete(&Key::Mailbox { id, function_type, arrival: waiting.arrival });
+            self.frame.delete(&Key::Mailbox {
+                id,
+                function_type,
+                arrival: waiting.arrival,
+            });
         }
         self.account.remove(waiting.memory_bytes());
         self.account.letters = self.account.letters.saturating_sub(1);
@@ -271,7 +358,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.instances.at(at).status = Status::Retrying { at: due };
         self.retries.insert((due, at));
         let wait_ms = wait.as_millis();
-        self.event("invocation-failed", format!("{address}: attempt {failures}: {error}; again in {wait_ms} ms"));
+        self.event(
+            "invocation-failed",
+            format!("{address}: attempt {failures}: {error}; again in {wait_ms} ms"),
+        );
     }
 
     /// An instance's first letter becomes a dead letter.
@@ -288,7 +378,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Doubling with the number of failures, up to the bound, half of it jitter.
     fn backoff(&mut self, failures: u32) -> Duration {
         let limits = &self.config.limits;
-        let doubled = limits.backoff_min.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let doubled = limits
+            .backoff_min
+            .saturating_mul(1 << failures.saturating_sub(1).min(16));
         let ceiling_us = u64::try_from(doubled.min(limits.backoff_max).as_micros()).unwrap_or(u64::MAX);
         let half = ceiling_us / 2;
         Duration::from_micros(half + self.random.u64(..=half))
@@ -310,24 +402,31 @@ fn token_used_twice<'a>(effects: &'a Effects, is_held: impl Fn(&str) -> bool) ->
         let mut is_live = is_held(token);
         for effect in &effects.delayed[..at] {
             match effect {
-                DelayedEffect::Send { token: Some(earlier), .. } if earlier == token => is_live = true,
+                DelayedEffect::Send {
+                    token: Some(earlier), ..
+                } if earlier == token => is_live = true,
                 DelayedEffect::Cancel { token: earlier } if earlier == token => is_live = false,
                 DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => {}
             }
         }
         is_live
     };
-    effects.delayed.iter().enumerate().find_map(|(at, effect)| match effect {
-        DelayedEffect::Send { token: Some(token), .. } if is_live_before(at, token) => Some(token.as_str()),
-        DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
-    })
+    effects
+        .delayed
+        .iter()
+        .enumerate()
+        .find_map(|(at, effect)| match effect {
+            DelayedEffect::Send {
+                token: Some(token), ..
+            } if is_live_before(at, token) => Some(token.as_str()),
+            DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
+        })
 }
 
 /// What effects take once applied, in bytes of memory and of the frame, about.
 fn effects_bytes(effects: &Effects) -> usize {
-    let of_value = |value: &crate::typed_value::TypedValue| {
-        MESSAGE_BYTES + value.typename.len() + value.bytes().len()
-    };
+    let of_value =
+        |value: &crate::typed_value::TypedValue| MESSAGE_BYTES + value.typename.len() + value.bytes().len();
     let messages = effects.messages.iter().map(|message| of_value(&message.argument));
     let egress = effects.egress.iter().map(|record| of_value(&record.value));
     let delayed = effects.delayed.iter().map(|effect| match effect {
@@ -345,7 +444,9 @@ fn effects_bytes(effects: &Effects) -> usize {
 /// What a panic says.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text").to_owned()
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+        .to_owned()
 }
 
 /// What a message costs beside its value, in bytes, about: itself in a mailbox.

@@ -46,7 +46,11 @@ struct Spilled {
 impl Mailbox {
     /// Adds a letter at the end.
     pub(crate) fn push(&mut self, waiting: Waiting) {
-        let end = if self.spilled.is_none() { &mut self.front } else { &mut self.back };
+        let end = if self.spilled.is_none() {
+            &mut self.front
+        } else {
+            &mut self.back
+        };
         debug_assert!(end.back().is_none_or(|last| last.arrival < waiting.arrival));
         end.push_back(waiting);
     }
@@ -85,7 +89,11 @@ impl Mailbox {
 
     /// Puts the newest letter into the frame of an epoch that was cut before it came.
     pub(crate) fn put_newest(&mut self, address: &Address, epoch: Epoch, frame: &mut FrameBuilder) {
-        let newest = if self.back.is_empty() { self.front.back_mut() } else { self.back.back_mut() };
+        let newest = if self.back.is_empty() {
+            self.front.back_mut()
+        } else {
+            self.back.back_mut()
+        };
         if let Some(waiting) = newest {
             put(address, waiting, epoch, frame);
         }
@@ -116,8 +124,11 @@ impl Mailbox {
         }
         if 0 < count {
             let old = self.spilled.unwrap_or(Spilled { from, to, count: 0 });
-            self.spilled =
-                Some(Spilled { from: old.from.min(from), to: old.to.max(to), count: old.count + count });
+            self.spilled = Some(Spilled {
+                from: old.from.min(from),
+                to: old.to.max(to),
+                count: old.count + count,
+            });
         }
         freed
     }
@@ -143,7 +154,10 @@ impl Mailbox {
     /// Adds a letter that the log put, in order of arrival; says whether it is new. Letters put late stand behind younger ones in
     /// the log.
     pub(crate) fn replay_put(&mut self, waiting: Waiting) -> bool {
-        match self.front.binary_search_by_key(&waiting.arrival, |other| other.arrival) {
+        match self
+            .front
+            .binary_search_by_key(&waiting.arrival, |other| other.arrival)
+        {
             Ok(_) => false,
             Err(at) => {
                 self.front.insert(at, waiting);
@@ -154,7 +168,10 @@ impl Mailbox {
 
     /// Removes a letter that the log says was consumed.
     pub(crate) fn replay_delete(&mut self, arrival: u64) -> Option<Waiting> {
-        let at = self.front.binary_search_by_key(&arrival, |waiting| waiting.arrival).ok()?;
+        let at = self
+            .front
+            .binary_search_by_key(&arrival, |waiting| waiting.arrival)
+            .ok()?;
         self.front.remove(at)
     }
 
@@ -173,7 +190,9 @@ impl Mailbox {
     }
 
     fn read_page<B: BaseRead>(&mut self, address: &Address, base: &B) -> Result<(), BaseError> {
-        let Some(spilled) = self.spilled else { return Ok(()) };
+        let Some(spilled) = self.spilled else {
+            return Ok(());
+        };
         let prefix = address_prefix(Kind::Mailbox, address, None);
         let mut from = prefix.clone();
         from.extend_from_slice(&spilled.from.to_be_bytes());
@@ -194,12 +213,18 @@ impl Mailbox {
                 return ControlFlow::Break(());
             }
             let Some(letter) = decode_letter(value) else {
-                damage = Err(BaseError::Damaged { key: key.escape_ascii().to_string() });
+                damage = Err(BaseError::Damaged {
+                    key: key.escape_ascii().to_string(),
+                });
                 return ControlFlow::Break(());
             };
             last = arrival;
             bytes += value.len();
-            front.push_back(Waiting { arrival, persisted: REPLAYED, letter });
+            front.push_back(Waiting {
+                arrival,
+                persisted: REPLAYED,
+                letter,
+            });
             ControlFlow::Continue(())
         })?;
         damage?;
@@ -208,7 +233,11 @@ impl Mailbox {
             self.front.append(&mut self.back);
         } else {
             let count = spilled.count - front.len() as u64;
-            self.spilled = Some(Spilled { from: last + 1, to: spilled.to, count });
+            self.spilled = Some(Spilled {
+                from: last + 1,
+                to: spilled.to,
+                count,
+            });
         }
         Ok(())
     }
@@ -225,15 +254,27 @@ impl Letter {
     /// Bytes beside the letter itself.
     pub(crate) fn heap_bytes(&self) -> usize {
         let headers = self.headers.as_ref().map_or(0, |headers| {
-            headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum()
+            headers
+                .iter()
+                .map(|(name, value)| HEADER_BYTES + name.len() + value.len())
+                .sum()
         });
-        headers + self.argument.value.as_ref().map_or(0, crate::payload::Payload::heap_bytes)
+        headers
+            + self
+                .argument
+                .value
+                .as_ref()
+                .map_or(0, crate::payload::Payload::heap_bytes)
     }
 }
 
 fn put(address: &Address, waiting: &mut Waiting, epoch: Epoch, frame: &mut FrameBuilder) {
     let (id, function_type) = (address.id(), address.function_type().as_str());
-    let key = Key::Mailbox { id, function_type, arrival: waiting.arrival };
+    let key = Key::Mailbox {
+        id,
+        function_type,
+        arrival: waiting.arrival,
+    };
     frame.put(&key, |out| encode_letter(&waiting.letter, out));
     waiting.persisted = epoch;
 }

@@ -70,10 +70,6 @@ impl Account {
         self.limit
     }
 
-    pub(crate) fn is_intake_open(&self) -> bool {
-        self.is_intake_open
-    }
-
     /// Is there room for effects of this many bytes?
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.used() + bytes <= self.limit
@@ -90,22 +86,27 @@ impl Account {
 }
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
-    /// Must invoking stop? The epoch is full and the one before it is not committed.
+    /// Must invoking stop? The epoch is full and the one before it is not committed, or nothing is invoked at all.
     pub(crate) fn must_pause(&self) -> bool {
-        self.config.limits.epoch_bytes <= self.account.epoch_bytes_used() && self.epochs.in_flight.is_some()
+        let is_full = self.config.limits.epoch_bytes <= self.account.epoch_bytes_used();
+        self.is_at_rest || is_full && self.epochs.in_flight.is_some()
     }
 
     /// Asks for a fold when memory is short, opens and closes the ingress.
     pub(crate) fn balance_memory(&mut self, now: Instant) {
-        let sessions: usize = self.sessions.iter().map(|owned| owned.session.memory_bytes()).sum();
-        self.account.asked = sessions;
+        let sessions: usize = self
+            .sessions
+            .iter()
+            .map(|owned| owned.session.memory_bytes())
+            .sum();
+        self.account.asked = sessions + self.overlay.memory_bytes();
         if self.account.is_above(FOLD_WANTED_PERCENT) && !self.account.is_fold_wanted {
             self.account.is_fold_wanted = true;
             self.count("fold-wanted");
             self.outputs.push_back(WorkerOutput::FoldWanted);
         }
-        let is_full = self.account.is_above(INTAKE_CLOSES_PERCENT)
-            || self.account.letters_max <= self.account.letters;
+        let is_full =
+            self.account.is_above(INTAKE_CLOSES_PERCENT) || self.account.letters_max <= self.account.letters;
         let is_open = if self.account.is_intake_open {
             !is_full
         } else {
@@ -115,7 +116,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.account.is_intake_open = is_open;
             self.count(if is_open { "intake-opened" } else { "intake-closed" });
             for at in 0..self.sessions.len() {
-                self.sessions[at].session.handle_input(now, SessionInput::Intake { open: is_open });
+                self.sessions[at]
+                    .session
+                    .handle_input(now, SessionInput::Intake { open: is_open });
                 self.drain_session(now, at);
             }
         }
@@ -143,7 +146,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn evict(&mut self, folded: Epoch) {
-        let Self { instances, account, epochs, .. } = self;
+        let Self {
+            instances,
+            account,
+            epochs,
+            ..
+        } = self;
         instances.sweep(|instance| {
             if !account.is_above(EVICT_DOWN_TO_PERCENT) {
                 return Sweep::Enough;
@@ -181,5 +189,7 @@ const INTAKE_OPENS_PERCENT: usize = 60;
 /// Letters that a spilled mailbox keeps in memory, to go on with.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 
-const _: () = assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
-const _: () = assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);
+const _: () =
+    assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
+const _: () =
+    assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

@@ -48,9 +48,9 @@ use crate::epoch::frame::FrameBuilder;
 use crate::function::StatefulFunction;
 use crate::function::effects::Effects;
 use crate::key_group::KeyGroup;
-use crate::limits::KEY_GROUPS;
+use crate::limits::{EFFECTS_BYTES_MAX, KEY_GROUPS};
 use crate::message::Message;
-use crate::module::Application;
+use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
 use crate::store::BaseRead;
 
@@ -92,8 +92,8 @@ pub struct WorkerStart {
     pub epoch: Epoch,
     /// The data directory's identity, part of message ids.
     pub identity: u64,
-    /// How sessions begin.
-    pub sessions: SessionStart,
+    /// How sessions begin; `None` is at rest: nothing acts by itself, only questions are answered.
+    pub sessions: Option<SessionStart>,
 }
 
 /// A worker's bounds; a node divides its board's among its workers.
@@ -115,6 +115,24 @@ pub struct WorkerLimits {
     pub backoff_min: Duration,
     /// The longest wait between attempts.
     pub backoff_max: Duration,
+}
+
+impl WorkerLimits {
+    /// What each worker of this board may hold.
+    #[must_use]
+    pub fn of(board: &Board) -> Self {
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            memory_bytes: bytes(board.worker_memory_bytes()),
+            epoch_bytes: bytes(board.epoch_bytes),
+            effects_bytes_max: EFFECTS_BYTES_MAX,
+            channel_bytes: board.channel_bytes,
+            letters_max: u64::from(board.waiting_messages_max),
+            attempts_max: board.attempts_max,
+            backoff_min: Duration::from_millis(board.retry_first_ms),
+            backoff_max: Duration::from_millis(board.retry_max_ms),
+        }
+    }
 }
 
 /// Hears what is being invoked, so that a message that kills the process is known afterwards.
@@ -164,6 +182,7 @@ pub struct Worker<B, N> {
     invocations: u64,
     random: fastrand::Rng,
     identity: u64,
+    is_at_rest: bool,
     stop: Option<Instant>,
     is_stopped: bool,
     replayed: Replayed,
@@ -188,8 +207,12 @@ impl GroupSet {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// A worker that has not started: hand it the log with [`replay`](Self::replay), then [`start`](Self::start) it.
     pub fn new(config: WorkerConfig, base: B, notes: N) -> Self {
-        let others = (0..config.workers).map(WorkerIndex).filter(|&other| other != config.index);
-        let channels = others.map(|peer| Channel::new(peer, config.limits.channel_bytes)).collect();
+        let others = (0..config.workers)
+            .map(WorkerIndex)
+            .filter(|&other| other != config.index);
+        let channels = others
+            .map(|peer| Channel::new(peer, config.limits.channel_bytes))
+            .collect();
         let session_by_name = HashMap::new();
         Self {
             epochs: Epochs::after(REPLAYED),
@@ -217,6 +240,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             counters: BTreeMap::new(),
             invocations: 0,
             random: fastrand::Rng::with_seed(config.seed),
+            is_at_rest: false,
             stop: None,
             is_stopped: false,
             replayed: Replayed::default(),
@@ -252,7 +276,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             if self.must_pause() {
                 break;
             }
-            let Some(at) = self.run_queue.pop_front() else { break };
+            let Some(at) = self.run_queue.pop_front() else {
+                break;
+            };
             self.invoke_first(now, at);
         }
         self.settle(now);
@@ -266,18 +292,35 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let delayed = self.delayed.first_due_ms().map(Instant::from_millis);
+        let delayed = self
+            .delayed
+            .first_due_ms()
+            .filter(|_| !self.is_at_rest)
+            .map(Instant::from_millis);
         let retry = self.retries.first().map(|&(at, _)| at);
-        let sessions = self.sessions.iter().filter_map(|owned| owned.session.poll_timeout()).min();
-        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)].into_iter().flatten().min()
+        let sessions = self
+            .sessions
+            .iter()
+            .filter_map(|owned| owned.session.poll_timeout())
+            .min();
+        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed. Afterwards drain [`poll_output`](Self::poll_output).
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.fire_delayed(now);
+        if !self.is_at_rest {
+            self.fire_delayed(now);
+        }
         self.retry_failed(now);
         for at in 0..self.sessions.len() {
-            if self.sessions[at].session.poll_timeout().is_some_and(|due| due <= now) {
+            if self.sessions[at]
+                .session
+                .poll_timeout()
+                .is_some_and(|due| due <= now)
+            {
                 self.sessions[at].session.handle_timeout(now);
                 self.drain_session(now, at);
             }
@@ -303,7 +346,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Err(message) => {
                 let number = self.next_arrival(from);
                 self.account.add(channel::credit_of(&message) as usize);
-                let unsent = Unsent { group: from, number, persisted: Epoch(0), message };
+                let unsent = Unsent {
+                    group: from,
+                    number,
+                    persisted: Epoch(0),
+                    message,
+                };
                 self.channels[channel].wait(unsent);
             }
         }
@@ -319,7 +367,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let arrival = self.next_arrival(message.target.key_group());
         let (target, letter) = split(message);
-        self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
+        self.enqueue(
+            &target,
+            Waiting {
+                arrival,
+                persisted: Epoch(0),
+                letter,
+            },
+        );
     }
 
     fn enqueue(&mut self, target: &Address, waiting: Waiting) -> InstanceIndex {
@@ -356,7 +411,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn channel_to(&self, peer: WorkerIndex) -> usize {
-        if peer < self.config.index { peer.0 } else { peer.0 - 1 }
+        if peer < self.config.index {
+            peer.0
+        } else {
+            peer.0 - 1
+        }
     }
 
     fn handle_channel(&mut self, now: Instant, from: WorkerIndex, items: Vec<ChannelItem>) {
@@ -380,14 +439,23 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Hands over what waits for a channel that has got credit; what a frame holds of it is deleted.
     fn hand_over_waiting(&mut self, now: Instant, channel: usize) {
-        let Self { channels, frame, activity, account, .. } = self;
+        let Self {
+            channels,
+            frame,
+            activity,
+            account,
+            ..
+        } = self;
         let mut any = false;
         channels[channel].hand_over_waiting(|unsent| {
             activity.sent += 1;
             any = true;
             account.remove(channel::credit_of(&unsent.message) as usize);
             if unsent.persisted != Epoch(0) {
-                frame.delete(&crate::state::key::Key::Unsent { group: unsent.group, number: unsent.number });
+                frame.delete(&crate::state::key::Key::Unsent {
+                    group: unsent.group,
+                    number: unsent.number,
+                });
             }
         });
         if any {
@@ -399,7 +467,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.stop = Some(deadline);
         for at in 0..self.sessions.len() {
             use crate::mqtt::session::SessionInput;
-            self.sessions[at].session.handle_input(now, SessionInput::Stop { deadline });
+            self.sessions[at]
+                .session
+                .handle_input(now, SessionInput::Stop { deadline });
             self.drain_session(now, at);
         }
     }
@@ -426,7 +496,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.channels[at].give_back(self.config.limits.channel_bytes);
             }
             if let Some(items) = self.channels[at].take_outgoing() {
-                self.outputs.push_back(WorkerOutput::Channel { to: self.channels[at].peer, items });
+                self.outputs.push_back(WorkerOutput::Channel {
+                    to: self.channels[at].peer,
+                    items,
+                });
             }
         }
         self.activity.runnable = !self.run_queue.is_empty() && !self.must_pause();

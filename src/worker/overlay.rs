@@ -17,6 +17,7 @@ pub(crate) struct Overlay {
     entries: BTreeMap<Vec<u8>, Entry>,
     /// Keys written in the working epoch.
     dirty: Vec<Vec<u8>>,
+    memory_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -29,8 +30,15 @@ struct Entry {
 impl Overlay {
     /// Writes or deletes in the working epoch.
     pub(crate) fn write(&mut self, key: Vec<u8>, value: Option<Vec<u8>>, working: Epoch) {
-        let old = self.entries.insert(key.clone(), Entry { value, written: working, is_dirty: true });
-        if !old.is_some_and(|old| old.is_dirty) {
+        let was_dirty = self.insert(
+            key.clone(),
+            Entry {
+                value,
+                written: working,
+                is_dirty: true,
+            },
+        );
+        if !was_dirty {
             self.dirty.push(key);
         }
     }
@@ -38,7 +46,14 @@ impl Overlay {
     /// Applies what the log says.
     pub(crate) fn replay(&mut self, key: &[u8], value: Option<&[u8]>, epoch: Epoch) {
         let value = value.map(<[u8]>::to_vec);
-        self.entries.insert(key.to_vec(), Entry { value, written: epoch, is_dirty: false });
+        self.insert(
+            key.to_vec(),
+            Entry {
+                value,
+                written: epoch,
+                is_dirty: false,
+            },
+        );
     }
 
     /// Reads the newest value into `value`; says whether there is one.
@@ -131,14 +146,33 @@ impl Overlay {
 
     /// Drops what the base now holds.
     pub(crate) fn folded(&mut self, epoch: Epoch) {
-        self.entries.retain(|_, entry| entry.is_dirty || epoch < entry.written);
+        let memory_bytes = &mut self.memory_bytes;
+        self.entries.retain(|key, entry| {
+            let is_kept = entry.is_dirty || epoch < entry.written;
+            if !is_kept {
+                *memory_bytes = memory_bytes.saturating_sub(entry_bytes(key, entry));
+            }
+            is_kept
+        });
     }
 
     /// Bytes of memory that it takes, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let of = |(key, entry): (&Vec<u8>, &Entry)| {
-            size_of::<Entry>() + 2 * key.len() + entry.value.as_ref().map_or(0, Vec::len)
-        };
-        self.entries.iter().map(of).sum()
+        self.memory_bytes
     }
+
+    /// Says whether the entry that it replaces was written in the working epoch.
+    fn insert(&mut self, key: Vec<u8>, entry: Entry) -> bool {
+        self.memory_bytes += entry_bytes(&key, &entry);
+        let old = self.entries.remove(&key);
+        if let Some(old) = &old {
+            self.memory_bytes = self.memory_bytes.saturating_sub(entry_bytes(&key, old));
+        }
+        self.entries.insert(key, entry);
+        old.is_some_and(|old| old.is_dirty)
+    }
+}
+
+fn entry_bytes(key: &[u8], entry: &Entry) -> usize {
+    size_of::<Entry>() + 2 * key.len() + entry.value.as_ref().map_or(0, Vec::len)
 }

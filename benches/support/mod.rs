@@ -1,0 +1,13 @@
+//! What do the end-to-end benchmarks share? The echo client to compare with, the load, and the table.
+
+#![allow(unreachable_pub, reason = "shared by the files of one benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark that cannot go on says so"
+)]
+
+pub mod echo;
+pub mod load;
+pub mod relay;

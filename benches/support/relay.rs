@@ -1,0 +1,84 @@
+//! What stands between `in/` and `out/`? The echo or a node, each a process of its own whose CPU time can be read.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::rig::module_yaml::ModuleYaml;
+use crate::rig::mosquitto::Mosquitto;
+use crate::rig::node::{self, Node};
+use crate::rig::wait_until;
+use crate::rig::wire::{Qos, Version};
+
+use super::echo;
+
+/// Which relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Echo,
+    Node,
+}
+
+/// A relay that runs and is subscribed; ended when dropped.
+pub enum Relay {
+    Echo(Child),
+    Node(Box<Node>),
+}
+
+impl Relay {
+    pub fn start(kind: Kind, broker: &Mosquitto, qos: Qos) -> Self {
+        let (relay, client_id, filter) = match kind {
+            Kind::Echo => {
+                let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+                command.args(["echo", &broker.port.to_string(), &(qos as u8).to_string()]);
+                command.stdin(Stdio::null());
+                (
+                    Self::Echo(command.spawn().expect("this program can be run")),
+                    echo::CLIENT_ID,
+                    echo::FILTER,
+                )
+            }
+            Kind::Node => {
+                let module = ModuleYaml {
+                    port: broker.port,
+                    version: Version::Mqtt5,
+                    qos,
+                    target: "counting/count",
+                    message_ids: false,
+                };
+                let mut node = Node::new(&node::example("counting"), &module.text(), &[]);
+                node.start();
+                (Self::Node(Box::new(node)), "counting-in", "in/+")
+            }
+        };
+        wait_until("the relay is subscribed", Duration::from_secs(20), || {
+            broker.has_subscription(client_id, filter)
+        });
+        relay
+    }
+
+    /// On a CPU so far, over all threads.
+    pub fn cpu(&self) -> Duration {
+        let pid = match self {
+            Self::Echo(child) => child.id(),
+            Self::Node(node) => node.pid().expect("the node runs"),
+        };
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the relay runs");
+        tasks.map(|task| on_cpu(&task.expect("readable").path())).sum()
+    }
+}
+
+/// The first number of a thread's `schedstat`: nanoseconds on a CPU.
+fn on_cpu(task: &std::path::Path) -> Duration {
+    let text = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Self::Echo(child) = self {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
