@@ -76,7 +76,8 @@ fn board(directory: &std::path::Path, target: &TypeName) -> Bed {
     bed.drain();
     // Every id, every vector and every epoch's buffers have been used.
     for _ in 0..10 {
-        assert!(bed.workers[0].run(bed.now(), INVOCATIONS));
+        let now = bed.now();
+        assert!(bed.workers[0].run(now, INVOCATIONS));
         epoch(&mut bed);
     }
     bed
