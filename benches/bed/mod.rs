@@ -2,7 +2,7 @@
 //!
 //! The store has its thread, as in the node; all workers take turns on the caller's. Bytes from and to the broker are real packets.
 
-#![allow(dead_code, reason = "each bench and test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each bench and test uses its part")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -117,8 +117,7 @@ impl Bed {
                 worker.replay(key, value).unwrap();
             }
         };
-        let (store, recovered) =
-            Store::open(disk, base, store_limits(&board), 7, &mut replay).unwrap();
+        let (store, recovered) = Store::open(disk, base, store_limits(&board), 7, &mut replay).unwrap();
         let now = Instant::from_millis(recovered.time.runtime_ms + 1_000);
         let start = WorkerStart {
             epoch: recovered.epoch,
@@ -140,7 +139,11 @@ impl Bed {
         Self {
             workers,
             node: Node::new(config, now),
-            store: if plan.is_real_time { on_thread(store) } else { StoreSide::Here(Box::new(store)) },
+            store: if plan.is_real_time {
+                on_thread(store)
+            } else {
+                StoreSide::Here(Box::new(store))
+            },
             application,
             connections: vec![None; sessions],
             answers: vec![BytesMut::new(); sessions],
@@ -191,9 +194,14 @@ impl Bed {
 
     /// Hands bytes of the broker to a session.
     pub fn receive(&mut self, session: usize, bytes: Bytes) {
-        let Some(connection) = self.connections[session] else { return };
+        let Some(connection) = self.connections[session] else {
+            return;
+        };
         let input = SessionInput::Received { connection, bytes };
-        let input = WorkerInput::Session { session: SessionIndex(session), input };
+        let input = WorkerInput::Session {
+            session: SessionIndex(session),
+            input,
+        };
         let owner = self.owner(session);
         self.workers[owner].handle_input(self.now, input);
     }
@@ -254,7 +262,11 @@ impl Bed {
                     worker.handle_input(now, WorkerInput::Folded { epoch });
                 }
             }
-            NodeOutput::Synced { worker, session, record } => {
+            NodeOutput::Synced {
+                worker,
+                session,
+                record,
+            } => {
                 self.workers[worker.0].handle_input(now, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => match &mut self.store {
@@ -276,14 +288,35 @@ impl Bed {
                 self.workers[to.0].handle_input(now, WorkerInput::Channel { from: worker, items });
             }
             WorkerOutput::Activity(activity) => {
-                self.node.handle_input(now, NodeInput::Activity { worker, activity });
+                self.node
+                    .handle_input(now, NodeInput::Activity { worker, activity });
             }
             WorkerOutput::Section { epoch, sections } => {
                 self.counts.section_bytes += sections.len() as u64;
-                self.node.handle_input(now, NodeInput::Section { worker, epoch, sections });
+                self.node.handle_input(
+                    now,
+                    NodeInput::Section {
+                        worker,
+                        epoch,
+                        sections,
+                    },
+                );
             }
-            WorkerOutput::Record { session, number, deadline, key, value } => {
-                let record = NodeInput::Record { worker, session, number, deadline, key, value };
+            WorkerOutput::Record {
+                session,
+                number,
+                deadline,
+                key,
+                value,
+            } => {
+                let record = NodeInput::Record {
+                    worker,
+                    session,
+                    number,
+                    deadline,
+                    key,
+                    value,
+                };
                 self.node.handle_input(now, record);
             }
             WorkerOutput::FoldWanted => self.node.handle_input(now, NodeInput::FoldWanted),
@@ -360,7 +393,10 @@ fn answer(mut packets: &[u8], out: &mut BytesMut, counts: &mut Counts) {
                 counts.acknowledged += 1;
                 continue;
             }
-            8 => Packet::SubAck { id: word(0), reasons: vec![1] },
+            8 => Packet::SubAck {
+                id: word(0),
+                reasons: vec![1],
+            },
             12 => Packet::PingResp,
             _ => continue,
         };
@@ -388,6 +424,13 @@ pub fn publish(topic: &str, payload: &[u8], qos: Qos, id: u16, out: &mut BytesMu
 /// A field of one of our files in `/proc/self`, in its unit.
 pub fn of_process(file: &str, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
-    line.trim_start_matches(':').split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or("0");
+    line.trim_start_matches(':')
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }
