@@ -326,7 +326,7 @@ mod tests;
 
 impl Directory for Application {
     fn binds_function(&self, function_type: &TypeName) -> bool {
-        self.binds(function_type.as_str())
+        self.provider(function_type).is_some()
     }
 
     fn has_egress(&self, egress: &TypeName) -> bool {

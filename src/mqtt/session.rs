@@ -186,7 +186,11 @@ impl Session {
             }
             SessionInput::Committed { epoch } => self.on_committed(now, epoch),
             SessionInput::Synced { record } => self.on_synced(now, record),
-            SessionInput::Send(record) => self.outbound.push(record),
+            SessionInput::Send(record) => {
+                // Nothing leaves before the commit, so there is nothing to settle.
+                self.outbound.push(record);
+                return;
+            }
             SessionInput::Intake { open } => self.on_intake(now, open),
             SessionInput::Stop { deadline } => {
                 self.stopping = Some(deadline);

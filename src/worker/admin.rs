@@ -356,7 +356,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             if *target.function_type() == SESSION_TYPE {
                 self.retry_record(now, &target, dead.letter)?;
             } else {
-                self.deliver(now, join(target, dead.letter));
+                self.deliver(now, target.key_group(), join(target, dead.letter));
             }
             self.forget_dead_letter(now, key);
         }

@@ -179,7 +179,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let instance = self.instances.at(at);
             instance.states.cut(&instance.address, &mut frame);
             if instance.mailbox.cut(&instance.address, epoch, &mut frame) {
-                used.insert(instance.address.key_group());
+                used.insert(instance.group);
             }
         }
         for channel in &mut self.channels {

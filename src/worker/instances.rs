@@ -7,7 +7,9 @@ use foldhash::fast::FixedState;
 
 use crate::address::Address;
 use crate::epoch::Epoch;
+use crate::key_group::KeyGroup;
 
+use super::functions::FunctionIndex;
 use super::mailbox::Mailbox;
 use super::states::States;
 
@@ -17,6 +19,10 @@ pub(crate) struct Instance {
     pub(crate) address: Address,
     /// Names the address in the notes of what runs; XXH3-64.
     pub(crate) hash: u64,
+    /// Its id's.
+    pub(crate) group: KeyGroup,
+    /// Where its function stands, once it was asked for.
+    pub(crate) function: Option<FunctionIndex>,
     pub(crate) mailbox: Mailbox,
     pub(crate) states: States,
     pub(crate) status: Status,
@@ -67,6 +73,8 @@ impl Instances {
                 address.id().as_bytes(),
                 xxhash_rust::xxh3::xxh3_64(address.function_type().as_str().as_bytes()),
             ),
+            group: address.key_group(),
+            function: None,
             mailbox: Mailbox::default(),
             states: States::default(),
             status: Status::Idle,

@@ -22,7 +22,7 @@ use super::delayed::{Delayed, Place};
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
 use super::states::StateView;
-use super::{Notes, Worker, session_address};
+use super::{Notes, Worker};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
@@ -125,6 +125,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             mailbox,
             states,
             hash,
+            function,
             ..
         } = instance;
         let (address, hash) = (&*address, *hash);
@@ -134,10 +135,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Err(error) => return Called::Failed(error.into()),
         };
         let application = &config.application;
-        let function = functions
-            .entry(address.function_type().clone())
-            .or_insert_with(|| application.make_function(address.function_type()));
-        let Some(function) = function else {
+        let function_type = address.function_type();
+        let place = *function.get_or_insert_with(|| functions.place(function_type));
+        let Some(function) = functions.at(place, function_type, application) else {
             return Called::Unbound;
         };
         let message_hash = xxhash_rust::xxh3::xxh3_64(waiting.letter.argument.bytes());
@@ -179,8 +179,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             },
             Ok(Err(error)) => Called::Failed(error),
             Err(panic) => {
-                // Its fields may be half changed: the next message gets a new one.
-                functions.remove(address.function_type());
+                functions.forget(place);
                 Called::Failed(FunctionError::new(format!(
                     "it panicked: {}",
                     panic_text(&*panic)
@@ -216,19 +215,23 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.invocations += 1;
         let instance = self.instances.at(at);
-        let sender = instance.address.clone();
-        let group = sender.key_group();
+        let group = instance.group;
+        let is_sender_named = !effects.delayed.is_empty() || !effects.egress.is_empty();
+        let sender = is_sender_named.then(|| instance.address.clone());
         self.consume_first(now, at);
         for message in effects.messages.drain(..) {
             self.send(now, group, message);
         }
         for effect in effects.delayed.drain(..) {
-            self.apply_delayed(now, &sender, effect);
+            if let Some(sender) = &sender {
+                self.apply_delayed(now, sender, effect);
+            }
         }
         for EgressRecord { egress, value } in effects.egress.drain(..) {
             // A session's address is its egress's name, which fitted where it was declared.
-            if let Some(target) = session_address(&egress) {
-                let caller = Some(sender.clone());
+            let session = self.config.application.egress(&egress);
+            if let Some(target) = session.and_then(|session| self.session_addresses[session].clone()) {
+                let caller = sender.clone();
                 self.send(
                     now,
                     group,

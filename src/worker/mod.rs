@@ -24,6 +24,7 @@ mod admin;
 mod channel;
 mod delayed;
 mod epochs;
+mod functions;
 mod ingress;
 mod instances;
 mod invoke;
@@ -41,13 +42,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embassy_time::Instant;
-use foldhash::fast::FixedState;
 
 use crate::address::{Address, TypeName};
 use crate::admin::AdminReply;
 use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
-use crate::function::StatefulFunction;
 use crate::function::effects::Effects;
 use crate::key_group::KeyGroup;
 use crate::limits::{EFFECTS_BYTES_MAX, KEY_GROUPS};
@@ -59,6 +58,7 @@ use crate::store::BaseRead;
 use channel::{Channel, Unsent, split};
 use delayed::DelayedMessages;
 use epochs::Epochs;
+use functions::Functions;
 use ingress::OwnedSession;
 use instances::{InstanceIndex, Instances, Status};
 use io::{Activity, ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
@@ -171,7 +171,9 @@ pub struct Worker<B, N> {
     overlay: Overlay,
     sessions: Vec<OwnedSession>,
     session_by_name: HashMap<TypeName, usize>,
-    functions: HashMap<TypeName, Option<Box<dyn StatefulFunction>>, FixedState>,
+    /// Of every session of the module, in its order.
+    session_addresses: Vec<Option<Address>>,
+    functions: Functions,
     /// Reused from one invocation to the next.
     effects: Effects,
     scratch: Vec<u8>,
@@ -216,6 +218,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             .map(|peer| Channel::new(peer, config.limits.channel_bytes))
             .collect();
         let session_by_name = HashMap::new();
+        let sessions = config.application.sessions.iter();
+        let session_addresses = sessions.map(|session| session_address(&session.name)).collect();
         Self {
             epochs: Epochs::after(REPLAYED),
             identity: 0,
@@ -232,7 +236,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             overlay: Overlay::default(),
             sessions: Vec::new(),
             session_by_name,
-            functions: HashMap::default(),
+            session_addresses,
+            functions: Functions::default(),
             effects: Effects::default(),
             scratch: Vec::new(),
             account: Account::new(&config.limits),
@@ -337,9 +342,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Delivers a message to its address's worker: here, or over a channel. `from` is the sender's group.
     fn send(&mut self, now: Instant, from: KeyGroup, message: Message) {
-        let owner = message.target.key_group().worker(self.config.workers);
+        let group = message.target.key_group();
+        let owner = group.worker(self.config.workers);
         if owner == self.config.index.0 {
-            self.deliver(now, message);
+            self.deliver(now, group, message);
             return;
         }
         let channel = self.channel_to(WorkerIndex(owner));
@@ -360,14 +366,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.mark_dirty(now);
     }
 
-    /// Puts a message that has arrived into its mailbox, or hands it to its session.
-    fn deliver(&mut self, now: Instant, message: Message) {
+    /// Puts a message that has arrived into its mailbox, or hands it to its session. `group` is its target's.
+    fn deliver(&mut self, now: Instant, group: KeyGroup, message: Message) {
         self.mark_dirty(now);
         if *message.target.function_type() == SESSION_TYPE {
             self.deliver_to_session(now, message, None);
             return;
         }
-        let arrival = self.next_arrival(message.target.key_group());
+        let arrival = self.next_arrival(group);
         let (target, letter) = split(message);
         self.enqueue(
             &target,

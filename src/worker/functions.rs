@@ -1,0 +1,67 @@
+//! Which object handles a type? One per type and worker, made when its first message comes and again after a panic.
+//!
+//! An instance remembers the place of its function, so a message costs no search by name.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::address::TypeName;
+use crate::function::StatefulFunction;
+use crate::module::Application;
+
+/// The functions of one worker.
+#[derive(Default)]
+pub(crate) struct Functions {
+    functions: Vec<Function>,
+    places: HashMap<TypeName, FunctionIndex, FixedState>,
+}
+
+/// Where a function stands; it stays there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FunctionIndex(usize);
+
+enum Function {
+    /// Not asked for yet, or it panicked.
+    Unmade,
+    Made(Box<dyn StatefulFunction>),
+    /// The module binds no function of this type.
+    Unbound,
+}
+
+impl Functions {
+    /// The place of a type's function, now and for ever.
+    pub(crate) fn place(&mut self, function_type: &TypeName) -> FunctionIndex {
+        if let Some(&at) = self.places.get(function_type) {
+            return at;
+        }
+        let at = FunctionIndex(self.functions.len());
+        self.functions.push(Function::Unmade);
+        self.places.insert(function_type.clone(), at);
+        at
+    }
+
+    /// The function at `at`, which is that of `function_type`; `None` if nothing binds the type.
+    pub(crate) fn at(
+        &mut self,
+        at: FunctionIndex,
+        function_type: &TypeName,
+        application: &Application,
+    ) -> Option<&mut dyn StatefulFunction> {
+        let function = &mut self.functions[at.0];
+        if matches!(function, Function::Unmade) {
+            *function = application
+                .make_function(function_type)
+                .map_or(Function::Unbound, Function::Made);
+        }
+        match function {
+            Function::Made(function) => Some(&mut **function),
+            Function::Unbound | Function::Unmade => None,
+        }
+    }
+
+    /// The function at `at` panicked: its fields may be half changed, the next message gets a new one.
+    pub(crate) fn forget(&mut self, at: FunctionIndex) {
+        self.functions[at.0] = Function::Unmade;
+    }
+}
