@@ -421,15 +421,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     fn on_node_output(&mut self, output: NodeOutput) {
         match output {
             NodeOutput::Cut { epoch } => self.for_worker.push_back(WorkerInput::Cut { epoch }),
-            NodeOutput::Committed { epoch } => self.to_every_worker(|| WorkerInput::Committed { epoch }),
-            NodeOutput::Folded { epoch } => self.to_every_worker(|| WorkerInput::Folded { epoch }),
+            NodeOutput::Committed { epoch } => self.tell_every_worker(|| WorkerInput::Committed { epoch }),
+            NodeOutput::Folded { epoch } => self.tell_every_worker(|| WorkerInput::Folded { epoch }),
             NodeOutput::Advance { runtime } => self.clock.advance_to(runtime),
             NodeOutput::Synced {
                 worker,
                 session,
                 record,
             } => {
-                self.to_worker(worker, WorkerInput::Synced { session, record });
+                self.tell_worker(worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
                 assert!(!self.store_busy, "the store is given one command at a time");
@@ -439,7 +439,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
-    fn to_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
+    fn tell_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
         if worker.0 == 0 {
             self.for_worker.push_back(input)
         } else {
@@ -447,9 +447,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
-    fn to_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
+    fn tell_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
         for worker in 0..self.worker_count() {
-            self.to_worker(WorkerIndex(worker), input());
+            self.tell_worker(WorkerIndex(worker), input());
         }
     }
 
@@ -463,7 +463,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let owner = admin::owner(&question, workers);
         let answers_due = owner.map_or(workers, |_| 1);
         for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.to_worker(
+            self.tell_worker(
                 WorkerIndex(worker),
                 WorkerInput::Admin {
                     request,
@@ -546,7 +546,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             deadline: deadline + to_ticks(STOP_GRACE),
             workers_stopped,
         });
-        self.to_every_worker(|| WorkerInput::Stop { deadline });
+        self.tell_every_worker(|| WorkerInput::Stop { deadline });
         self.for_node.push_back(NodeInput::Stop);
     }
 
