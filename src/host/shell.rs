@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use embassy_time::Instant;
 use smol::LocalExecutor;
-use smol::stream::StreamExt;
 
 use super::clock::{self, Clock};
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StorePath, send, send_channel};
-use super::{admin, failpoint};
+use super::{admin, failpoint, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
@@ -180,7 +179,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         if let Some(data) = &self.config.data {
             admin::listen(data, &executor, &self.paths.main)
                 .map_err(|error| format!("admin socket: {error}"))?;
-            watch_signals(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
+            signals::watch(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
         if let Some(data) = &self.config.data {
@@ -579,29 +578,6 @@ impl<W, N> std::fmt::Debug for Shell<W, N> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
-}
-
-/// The first signal stops in order, the second ends the process at once.
-fn watch_signals(executor: &Rc<LocalExecutor<'static>>, paths: &Paths) -> std::io::Result<()> {
-    use async_signal::{Signal, Signals};
-    let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])?;
-    let inbox = Arc::clone(&paths.main);
-    let watch = async move {
-        let mut stopping = false;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Hup) | Err(_) => {}
-                Ok(_) if stopping => std::process::exit(1),
-                Ok(_) => {
-                    stopping = true;
-                    log::info!("stopping");
-                    inbox.push(Event::Stop);
-                }
-            }
-        }
-    };
-    executor.spawn(watch).detach();
-    Ok(())
 }
 
 fn to_ticks(duration: Duration) -> embassy_time::Duration {
