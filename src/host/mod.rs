@@ -26,6 +26,7 @@ pub mod network;
 pub mod notes;
 
 pub mod shell;
+mod signals;
 pub mod start;
 pub mod threads;
 pub mod tls;

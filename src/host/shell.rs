@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use embassy_time::Instant;
 use smol::LocalExecutor;
-use smol::stream::StreamExt;
 
 use super::clock::{self, Clock};
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StorePath, send, send_channel};
-use super::{admin, failpoint};
+use super::{admin, failpoint, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
@@ -180,7 +179,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         if let Some(data) = &self.config.data {
             admin::listen(data, &executor, &self.paths.main)
                 .map_err(|error| format!("admin socket: {error}"))?;
-            watch_signals(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
+            signals::watch(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
         if let Some(data) = &self.config.data {
@@ -421,15 +420,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     fn on_node_output(&mut self, output: NodeOutput) {
         match output {
             NodeOutput::Cut { epoch } => self.for_worker.push_back(WorkerInput::Cut { epoch }),
-            NodeOutput::Committed { epoch } => self.to_every_worker(|| WorkerInput::Committed { epoch }),
-            NodeOutput::Folded { epoch } => self.to_every_worker(|| WorkerInput::Folded { epoch }),
+            NodeOutput::Committed { epoch } => self.tell_every_worker(|| WorkerInput::Committed { epoch }),
+            NodeOutput::Folded { epoch } => self.tell_every_worker(|| WorkerInput::Folded { epoch }),
             NodeOutput::Advance { runtime } => self.clock.advance_to(runtime),
             NodeOutput::Synced {
                 worker,
                 session,
                 record,
             } => {
-                self.to_worker(worker, WorkerInput::Synced { session, record });
+                self.tell_worker(worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
                 assert!(!self.store_busy, "the store is given one command at a time");
@@ -439,7 +438,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
-    fn to_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
+    fn tell_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
         if worker.0 == 0 {
             self.for_worker.push_back(input)
         } else {
@@ -447,9 +446,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
-    fn to_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
+    fn tell_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
         for worker in 0..self.worker_count() {
-            self.to_worker(WorkerIndex(worker), input());
+            self.tell_worker(WorkerIndex(worker), input());
         }
     }
 
@@ -463,7 +462,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let owner = admin::owner(&question, workers);
         let answers_due = owner.map_or(workers, |_| 1);
         for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.to_worker(
+            self.tell_worker(
                 WorkerIndex(worker),
                 WorkerInput::Admin {
                     request,
@@ -546,7 +545,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             deadline: deadline + to_ticks(STOP_GRACE),
             workers_stopped,
         });
-        self.to_every_worker(|| WorkerInput::Stop { deadline });
+        self.tell_every_worker(|| WorkerInput::Stop { deadline });
         self.for_node.push_back(NodeInput::Stop);
     }
 
@@ -579,29 +578,6 @@ impl<W, N> std::fmt::Debug for Shell<W, N> {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
-}
-
-/// The first signal stops in order, the second ends the process at once.
-fn watch_signals(executor: &Rc<LocalExecutor<'static>>, paths: &Paths) -> std::io::Result<()> {
-    use async_signal::{Signal, Signals};
-    let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])?;
-    let inbox = Arc::clone(&paths.main);
-    let watch = async move {
-        let mut stopping = false;
-        while let Some(signal) = signals.next().await {
-            match signal {
-                Ok(Signal::Hup) | Err(_) => {}
-                Ok(_) if stopping => std::process::exit(1),
-                Ok(_) => {
-                    stopping = true;
-                    log::info!("stopping");
-                    inbox.push(Event::Stop);
-                }
-            }
-        }
-    };
-    executor.spawn(watch).detach();
-    Ok(())
 }
 
 fn to_ticks(duration: Duration) -> embassy_time::Duration {

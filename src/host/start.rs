@@ -25,9 +25,9 @@ use crate::epoch::frame;
 use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
 use crate::node::{Node, NodeConfig, NodeInput, NodeOutput};
-use crate::store::{StoreCommand, StoreEvent};
 use crate::state::key::group_of;
 use crate::store::{Degraded, Recovered, Store, StoreLimits};
+use crate::store::{StoreCommand, StoreEvent};
 use crate::worker::io::{WorkerIndex, WorkerInput, WorkerOutput};
 use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
 
@@ -287,7 +287,11 @@ fn worker_start(recovered: &Recovered, is_served: bool) -> WorkerStart {
     WorkerStart {
         epoch: recovered.epoch,
         identity: recovered.identity,
-        sessions: is_served.then_some(if is_successor { SessionStart::Resume } else { SessionStart::Clean }),
+        sessions: is_served.then_some(if is_successor {
+            SessionStart::Resume
+        } else {
+            SessionStart::Clean
+        }),
     }
 }
 
