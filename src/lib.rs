@@ -60,6 +60,7 @@ extern crate self as fogfun;
 
 pub mod address;
 pub mod admin;
+mod cli;
 pub mod demo;
 pub mod egress;
 pub mod epoch;
@@ -73,6 +74,7 @@ pub mod mqtt;
 pub mod node;
 pub mod payload;
 pub mod router;
+mod run;
 pub mod sim;
 pub mod state;
 pub mod store;
@@ -90,4 +92,5 @@ pub use function::{
 pub use message::{Headers, IngressRecord};
 pub use module::Module;
 pub use router::{Downstream, Router};
+pub use run::run;
 pub use typed_value::{TypedValue, Value};

@@ -1,3 +1,5 @@
 //! The stock binary: everything but embedded functions.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    fogfun::run(fogfun::Module::new())
+}

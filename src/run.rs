@@ -1,13 +1,15 @@
-//! How does an application become a program? `fn main() -> ExitCode { fogfun::run(module) }` has the whole command line.
+//! How does an application become a program? One call in its `main`.
 
 use std::process::ExitCode;
 
-use crate::module::Module;
+use crate::Module;
 
-/// Runs the command line with the functions and routers that `module` binds; the program's `main` returns what this returns.
-///
-/// Exit codes: 0 done, 1 failed, 2 not understood, 3 not found, 4 the node needs care; see `docs/operating/command-line.md`.
+/// The whole command line round the functions of `module`; see `docs/operating/command-line.md`.
 #[must_use]
 pub fn run(module: Module) -> ExitCode {
-    crate::cli::main(module)
+    crate::host::logger::install();
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    ExitCode::from(crate::cli::main(module, &arguments).code())
 }

@@ -1,130 +1,119 @@
-//! What does a person type, and what does the shell get back? One file per command; exit codes in one place.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | 0 | done |
-//! | 1 | not done: the world's failure, said in one line |
-//! | 2 | not understood: wrong arguments, a mistake in `module.yaml` or a board file |
-//! | 3 | nothing of that name |
-//! | 4 | the node is degraded, latched or saturated (`status`, `doctor`) |
+//! What may a person say to the program? One file per command; exit codes in one place.
 
-mod check;
-mod dead_letters;
-mod doctor;
-mod node;
+mod arguments;
+mod ask;
+mod decode;
+mod demo;
+mod dlq;
+mod load;
 mod state;
 mod status;
-mod table;
-mod value;
-
-use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::module::Module;
+use self::arguments::{Command, Top};
+use crate::Module;
 
-/// Runs the command line of an application: what [`fogfun::run`](crate::run) is.
-pub(crate) fn main(module: Module) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let name = arguments.first().map_or("fogfun", |path| path.rsplit('/').next().unwrap_or(path));
-    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
-    if let ["--version" | "-V"] = words[..] {
-        println!("fogfun {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    match Arguments::from_args(&[name], &words) {
-        Ok(arguments) => ending(dispatch(arguments.command, module)),
-        Err(exit) if exit.status.is_ok() => {
-            println!("{}", exit.output.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(exit) => {
-            eprintln!("{}", exit.output.trim_end());
-            Ending::NotUnderstood(String::new()).code()
-        }
-    }
+/// How a command ended; the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done,
+    /// It failed; why is on stderr.
+    Failed,
+    /// The arguments make no sense.
+    Usage,
+    /// What was asked for is not there.
+    NotFound,
+    /// The node is degraded: epochs were lost and nobody has accepted it.
+    Degraded,
+    /// Ctrl-C broke it off.
+    Interrupted,
 }
 
-/// How a command ends if it does not succeed.
-#[derive(Debug)]
-pub(crate) enum Ending {
-    /// The world failed.
-    Failed(String),
-    /// The person's mistake.
-    NotUnderstood(String),
-    /// Nothing of that name.
-    NotFound(String),
-    /// The node needs a person.
-    NeedsCare(String),
-}
-
-impl Ending {
-    fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Failed(_) => 1,
-            Self::NotUnderstood(_) => 2,
-            Self::NotFound(_) => 3,
-            Self::NeedsCare(_) => 4,
-        })
-    }
-
-    fn text(&self) -> &str {
+impl Exit {
+    /// The number.
+    pub(crate) fn code(self) -> u8 {
         match self {
-            Self::Failed(text)
-            | Self::NotUnderstood(text)
-            | Self::NotFound(text)
-            | Self::NeedsCare(text) => text,
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Degraded => 4,
+            Self::Interrupted => 130,
         }
     }
 }
 
-fn ending(result: Result<(), Ending>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(ending) => {
-            if !ending.text().is_empty() {
-                eprintln!("{}", ending.text());
-            }
-            ending.code()
+/// A command that did not do what it was to, and what to say.
+pub(crate) struct Failure(pub(crate) Exit, pub(crate) String);
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self(Exit::Failed, text)
+    }
+}
+
+/// Parses the arguments and does the command.
+pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (program, rest) = arguments
+        .split_first()
+        .map_or(("fogfun", &[][..]), |(first, rest)| (*first, rest));
+    if let Some((&crate::demo::NODE_COMMAND, rest)) = rest.split_first() {
+        return ended(demo::node(rest));
+    }
+    let name = std::path::Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("fogfun");
+    let top = match Top::from_args(&[name], rest) {
+        Ok(top) => top,
+        Err(argh::EarlyExit {
+            output,
+            status: Ok(()),
+        }) => {
+            say(&output);
+            return Exit::Done;
+        }
+        Err(argh::EarlyExit {
+            output,
+            status: Err(()),
+        }) => {
+            complain(&output);
+            return Exit::Usage;
+        }
+    };
+    let done = match top.command {
+        Command::Run(run) => load::run(module, &run),
+        Command::Check(check) => load::check(module, &check),
+        Command::Demo(demo) => Ok(demo::demo(&demo)),
+        Command::State(state) => state::state(state.command),
+        Command::Dlq(dlq) => dlq::dlq(dlq.command),
+        Command::Status(status) => status::status(&status),
+        Command::Doctor(doctor) => load::doctor(&doctor),
+    };
+    ended(done)
+}
+
+fn ended(done: Result<Exit, Failure>) -> Exit {
+    match done {
+        Ok(exit) => exit,
+        Err(Failure(exit, text)) => {
+            complain(&text);
+            exit
         }
     }
 }
 
-fn dispatch(command: Command, module: Module) -> Result<(), Ending> {
-    match command {
-        Command::Run(command) => node::run(command, module),
-        Command::Check(command) => check::check(&command, module),
-        Command::State(command) => state::state(command),
-        Command::Dlq(command) => dead_letters::dead_letters(command),
-        Command::Status(command) => status::status(&command),
-        Command::Doctor(command) => doctor::doctor(&command),
-    }
+/// A line for the person or the script that asked.
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    // `… | head` closes the pipe: nobody listens any more.
+    let _closed = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// Stateful Functions on small boards: MQTT in and out, exactly once.
-#[derive(FromArgs)]
-#[argh(
-    example = "{command_name} run module.yaml --data /var/lib/fogfun",
-    error_code(1, "not done: said in one line"),
-    error_code(2, "not understood: arguments, module.yaml or board file"),
-    error_code(3, "nothing of that name"),
-    error_code(4, "the node is degraded, latched or saturated")
-)]
-struct Arguments {
-    #[argh(subcommand)]
-    command: Command,
+fn complain(text: &str) {
+    use std::io::Write;
+    let _closed = writeln!(std::io::stderr(), "{}", text.trim_end());
 }
-
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum Command {
-    Run(node::RunCommand),
-    Check(check::CheckCommand),
-    State(state::StateCommand),
-    Dlq(dead_letters::DlqCommand),
-    Status(status::StatusCommand),
-    Doctor(doctor::DoctorCommand),
-}
-
-/// The data directory where none is named.
-const DATA_DEFAULT: &str = "fogfun-data";

@@ -1,187 +1,117 @@
-//! `state`: what does an address know? List, get, set and delete persisted state, of a running node or at rest.
+//! `state list|get|set|delete`.
 
-use std::path::PathBuf;
-
-use argh::FromArgs;
-
+use super::arguments::StateCommand;
+use super::{Exit, Failure, ask, decode, say};
 use crate::admin::{AdminReply, AdminRequest, StateEntry};
 
-use super::node::{ask_workers, print_json};
-use super::table::Table;
-use super::{DATA_DEFAULT, Ending, value};
+/// Entries of one address that `get` shows at most.
+const ENTRIES_OF_ADDRESS_MAX: u32 = 10_000;
 
-/// see and change persisted state
-#[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "state",
-    example = "{command_name} get example/fridge kitchen --data /var/lib/fogfun",
-    note = "Asks the node that runs on the data directory, or the directory itself if none does."
-)]
-pub(crate) struct StateCommand {
-    #[argh(subcommand)]
-    action: Action,
-}
-
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum Action {
-    List(List),
-    Get(Get),
-    Set(Set),
-    Delete(Delete),
-}
-
-/// list state entries in key order
-#[derive(FromArgs)]
-#[argh(subcommand, name = "list", example = "{command_name} --type example/fridge --limit 20")]
-struct List {
-    /// only of this function type
-    #[argh(option, long = "type")]
-    function_type: Option<String>,
-    /// only of this id
-    #[argh(option)]
-    id: Option<String>,
-    /// at most so many (default: 1000)
-    #[argh(option, default = "1000")]
-    limit: u32,
-    /// go on behind this key, as printed by --json
-    #[argh(option)]
-    after: Option<String>,
-    /// where state lives (default: fogfun-data)
-    #[argh(option, default = "PathBuf::from(DATA_DEFAULT)")]
-    data: PathBuf,
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-}
-
-/// get the states of an address
-#[derive(FromArgs)]
-#[argh(subcommand, name = "get", example = "{command_name} example/fridge kitchen statistics")]
-struct Get {
-    /// function type, namespace/name
-    #[argh(positional)]
-    function_type: String,
-    /// id
-    #[argh(positional)]
-    id: String,
-    /// state name (default: all of the address)
-    #[argh(positional)]
-    name: Option<String>,
-    /// where state lives (default: fogfun-data)
-    #[argh(option, default = "PathBuf::from(DATA_DEFAULT)")]
-    data: PathBuf,
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-}
-
-/// set a persisted value
-#[derive(FromArgs)]
-#[argh(subcommand, name = "set", example = "{command_name} example/counter kitchen count 42 --type long")]
-struct Set {
-    /// function type, namespace/name
-    #[argh(positional)]
-    function_type: String,
-    /// id
-    #[argh(positional)]
-    id: String,
-    /// state name
-    #[argh(positional)]
-    name: String,
-    /// value as text; base64:… for bytes of other types
-    #[argh(positional)]
-    value: String,
-    /// bool, int, long, float, double, string or namespace/name
-    #[argh(option, long = "type")]
-    typename: String,
-    /// where state lives (default: fogfun-data)
-    #[argh(option, default = "PathBuf::from(DATA_DEFAULT)")]
-    data: PathBuf,
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-}
-
-/// delete a state with all its entries
-#[derive(FromArgs)]
-#[argh(subcommand, name = "delete", example = "{command_name} example/counter kitchen count")]
-struct Delete {
-    /// function type, namespace/name
-    #[argh(positional)]
-    function_type: String,
-    /// id
-    #[argh(positional)]
-    id: String,
-    /// state name
-    #[argh(positional)]
-    name: String,
-    /// where state lives (default: fogfun-data)
-    #[argh(option, default = "PathBuf::from(DATA_DEFAULT)")]
-    data: PathBuf,
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-}
-
-/// Sees or changes state.
-pub(crate) fn state(command: StateCommand) -> Result<(), Ending> {
-    match command.action {
-        Action::List(List { function_type, id, limit, after, data, json }) => {
-            let question = AdminRequest::StateList { function_type, id, after, entries_max: limit };
-            print(&ask_workers(&data, &question)?, json)
+pub(super) fn state(command: StateCommand) -> Result<Exit, Failure> {
+    match command {
+        StateCommand::List(list) => {
+            let (function_type, id) = (list.function_type, list.id);
+            let question = AdminRequest::StateList {
+                function_type,
+                id,
+                after: list.after,
+                entries_max: list.max,
+            };
+            show(ask::reply(&list.data, &question)?, list.json, false)
         }
-        Action::Get(Get { function_type, id, name, data, json }) => {
-            let what = format!("{function_type}/{id}");
-            let question = match name {
-                Some(name) => AdminRequest::StateGet { function_type, id, name },
+        StateCommand::Get(get) => {
+            let question = match get.name {
+                Some(name) => AdminRequest::StateGet {
+                    function_type: get.function_type,
+                    id: get.id,
+                    name,
+                },
                 None => AdminRequest::StateList {
-                    function_type: Some(function_type),
-                    id: Some(id),
+                    function_type: Some(get.function_type),
+                    id: Some(get.id),
                     after: None,
-                    entries_max: u32::MAX,
+                    entries_max: ENTRIES_OF_ADDRESS_MAX,
                 },
             };
-            let reply = ask_workers(&data, &question)?;
-            match &reply {
-                AdminReply::State { entries, .. } if entries.is_empty() => {
-                    Err(Ending::NotFound(format!("{what}: no such state")))
-                }
-                _ => print(&reply, json),
-            }
+            show(ask::reply(&get.data, &question)?, get.json, true)
         }
-        Action::Set(Set { function_type, id, name, value, typename, data, json }) => {
-            let value = value::parse(&typename, &value)?;
-            let question = AdminRequest::StateSet { function_type, id, name, value };
-            done(&ask_workers(&data, &question)?, json)
+        StateCommand::Set(set) => {
+            let value =
+                decode::read(&set.value, &set.value_type).map_err(|text| Failure(Exit::Usage, text))?;
+            let (function_type, id, name) = (set.function_type, set.id, set.name);
+            ask::done(
+                &set.data,
+                &AdminRequest::StateSet {
+                    function_type,
+                    id,
+                    name,
+                    value,
+                },
+                "set",
+            )
         }
-        Action::Delete(Delete { function_type, id, name, data, json }) => {
-            done(&ask_workers(&data, &AdminRequest::StateDelete { function_type, id, name })?, json)
+        StateCommand::Delete(delete) => {
+            let (function_type, id, name) = (delete.function_type, delete.id, delete.name);
+            ask::done(
+                &delete.data,
+                &AdminRequest::StateDelete {
+                    function_type,
+                    id,
+                    name,
+                },
+                "deleted",
+            )
         }
     }
 }
 
-fn done(reply: &AdminReply, json: bool) -> Result<(), Ending> {
-    if json { print_json(reply) } else { Ok(()) }
-}
-
-fn print(reply: &AdminReply, json: bool) -> Result<(), Ending> {
-    if json {
-        return print_json(reply);
-    }
+fn show(reply: AdminReply, json: bool, must_exist: bool) -> Result<Exit, Failure> {
     let AdminReply::State { entries, more } = reply else {
-        return Err(Ending::Failed("the node answered something else".to_owned()));
+        return Err(Failure(Exit::Failed, "an answer to another question".to_owned()));
     };
-    let mut table = Table::new(&["FUNCTION", "ID", "STATE", "TYPE", "VALUE"]);
-    for StateEntry { function_type, id, name, subkey, value, .. } in entries {
-        let name = if subkey.is_empty() { name.clone() } else { format!("{name}[{subkey}]") };
-        table.row(&[function_type, id, &name, &value.typename, &value::shown(value)]);
+    let found = if must_exist && entries.is_empty() {
+        Exit::NotFound
+    } else {
+        Exit::Done
+    };
+    if json {
+        let text = serde_json::to_string(&AdminReply::State { entries, more });
+        say(&text.map_err(|error| error.to_string())?);
+        return Ok(found);
     }
-    print!("{table}");
-    if *more {
-        let last = entries.last().map_or("", |entry| entry.key.as_str());
-        println!("… more: --after {last}");
+    if found == Exit::NotFound {
+        return Err(Failure(found, "not found".to_owned()));
     }
-    Ok(())
+    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    say(&ask::table(
+        &[
+            "FUNCTION TYPE",
+            "ID",
+            "NAME",
+            "ENTRY",
+            "VALUE",
+            "TYPE",
+            "EXPIRES IN",
+        ],
+        &rows,
+    ));
+    if let (true, Some(last)) = (more, entries.last()) {
+        say(&format!("there are more: --after {}", last.key));
+    }
+    Ok(found)
+}
+
+fn row(entry: &StateEntry) -> Vec<String> {
+    let expires = entry
+        .expires_in_ms
+        .map_or_else(String::new, |ms| format!("{} s", ms.div_ceil(1000)));
+    vec![
+        entry.function_type.clone(),
+        entry.id.clone(),
+        entry.name.clone(),
+        entry.subkey.clone(),
+        decode::show(&entry.value),
+        entry.value.typename.clone(),
+        expires,
+    ]
 }

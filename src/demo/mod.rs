@@ -11,7 +11,6 @@
 //! - The demo ends by itself; its exit code says whether the books balance.
 //! - Nothing outlives it: node and data end with it, at Ctrl-C too.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::module::Module;
@@ -27,7 +26,8 @@ mod screen;
 mod stage;
 mod table;
 
-/// The hidden command by which the demo starts its node: `demo-node --module FILE --data DIRECTORY`.
+/// The hidden command by which the demo starts its node: `demo-node FILE --data DIRECTORY`, which is `run` with the
+/// functions of the demo.
 pub const NODE_COMMAND: &str = "demo-node";
 
 /// How long a fridge of the demo may be warm before there is an alarm; short, so that a short demo has some.
@@ -70,25 +70,35 @@ impl Default for DemoOptions {
     }
 }
 
-/// Shows it. 0 if the books balance, 1 if they do not or the demo could not go on, 2 if the options make no sense, 130 at Ctrl-C.
+/// How a demo ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoEnd {
+    /// Every event was counted exactly once, in order, and the node ended as it should.
+    Balanced,
+    /// Not so; what is wrong has been said.
+    Unbalanced,
+    /// It could not be shown; why is on stderr.
+    Failed,
+    /// The options make no sense; why is on stderr.
+    Refused,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+}
+
+/// Shows it on the standard output, and takes as long as the options say and a little more.
 #[must_use]
-pub fn run(options: &DemoOptions) -> ExitCode {
+pub fn run(options: &DemoOptions) -> DemoEnd {
     let plan = match Plan::new(options) {
         Ok(plan) => plan,
         Err(complaint) => {
             eprintln!("fogfun demo: {complaint}");
-            return ExitCode::from(2);
+            return DemoEnd::Refused;
         }
     };
-    match stage::play(&plan) {
-        Ok(stage::End::Balanced) => ExitCode::SUCCESS,
-        Ok(stage::End::Unbalanced) => ExitCode::FAILURE,
-        Ok(stage::End::Interrupted) => ExitCode::from(130),
-        Err(error) => {
-            eprintln!("fogfun demo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    stage::play(&plan).unwrap_or_else(|error| {
+        eprintln!("fogfun demo: {error}");
+        DemoEnd::Failed
+    })
 }
 
 /// The functions of the demo's node, which are those of `examples/fridge`.

@@ -73,7 +73,6 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let child = Command::new(std::env::current_exe()?)
             .arg(NODE_COMMAND)
-            .arg("--module")
             .arg(self.directory.join("module.yaml"))
             .arg("--data")
             .arg(self.directory.join("data"))

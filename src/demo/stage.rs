@@ -5,13 +5,13 @@ use std::io;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::Plan;
 use super::books::Books;
 use super::fridges::Fridges;
 use super::network::{self, Event, Network};
 use super::node::{Node, Scratch};
 use super::screen::Screen;
 use super::table::{ROWS_MAX, Row, View, grouped};
+use super::{DemoEnd, Plan};
 use crate::mqtt::codec::MESSAGE_ID_PROPERTY;
 use crate::mqtt::config::Qos;
 
@@ -27,14 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LISTEN_ON: Duration = Duration::from_millis(500);
 /// Things that happened are kept for the table.
 const NEWS_MAX: usize = 50;
-
-/// How a demo ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Balanced,
-    Unbalanced,
-    Interrupted,
-}
 
 /// Why a demo cannot go on: this machine's fault or the node's, not the books'.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +47,11 @@ pub(super) enum DemoError {
 ///
 /// # Errors
 /// If it cannot be set up, or the node does not run.
-pub(super) fn play(plan: &Plan) -> Result<End, DemoError> {
+pub(super) fn play(plan: &Plan) -> Result<DemoEnd, DemoError> {
     let mut stage = Stage::new(plan)?;
     match stage.play() {
         Ok(()) => Ok(stage.finish()),
-        Err(Stop::Interrupted) => Ok(End::Interrupted),
+        Err(Stop::Interrupted) => Ok(DemoEnd::Interrupted),
         Err(Stop::Failed(error)) => Err(error),
     }
 }
@@ -368,7 +360,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Draws the last table and says what the books come to.
-    fn finish(mut self) -> End {
+    fn finish(mut self) -> DemoEnd {
         self.show();
         let totals = &self.books.totals;
         let is_balanced = totals.is_balanced() && self.stopped_with.is_none();
@@ -385,9 +377,9 @@ impl<'a> Stage<'a> {
         });
         self.screen.finish(&words, &json);
         if is_balanced {
-            End::Balanced
+            DemoEnd::Balanced
         } else {
-            End::Unbalanced
+            DemoEnd::Unbalanced
         }
     }
 

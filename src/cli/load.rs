@@ -1,0 +1,84 @@
+//! `run`, `check` and `doctor`: what starts from a module, a board and a data directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::arguments::{Check, Doctor, Run};
+use super::{Exit, Failure, say};
+use crate::Module;
+use crate::host::start::{self, Start};
+use crate::module::{Application, Board, Specification};
+
+pub(super) fn run(module: Module, arguments: &Run) -> Result<Exit, Failure> {
+    let mut board = board(&arguments.board)?;
+    if let Some(workers) = arguments.workers {
+        if workers == 0 || crate::limits::WORKERS_MAX < usize::from(workers) {
+            let text = format!("--workers is 1 to {}", crate::limits::WORKERS_MAX);
+            return Err(Failure(Exit::Usage, text));
+        }
+        board.workers = workers;
+    }
+    let application = Arc::new(application(module, arguments.module.as_deref(), &board)?);
+    start::serve(Start {
+        application,
+        board,
+        data: arguments.data.clone(),
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn check(module: Module, arguments: &Check) -> Result<Exit, Failure> {
+    let board = board(&arguments.board)?;
+    let application = application(module, arguments.module.as_deref(), &board)?;
+    for session in &application.sessions {
+        if let Some(files) = &session.broker.tls {
+            crate::host::tls::config(files).map_err(|error| format!("{}: {error}", session.name))?;
+        }
+    }
+    say(&format!(
+        "right: {} MQTT sessions, {} function types",
+        application.sessions.len(),
+        application.function_types().count()
+    ));
+    Ok(Exit::Done)
+}
+
+pub(super) fn doctor(arguments: &Doctor) -> Result<Exit, Failure> {
+    if !arguments.accept {
+        let text = "`doctor` does one thing: --accept; `status` says what was lost";
+        return Err(Failure(Exit::Usage, text.to_owned()));
+    }
+    match start::accept_degraded(&Board::default(), &arguments.data)? {
+        Some(lost) => say(&format!("accepted: {lost}")),
+        None => say("nothing was lost"),
+    }
+    Ok(Exit::Done)
+}
+
+fn application(module: Module, path: Option<&Path>, board: &Board) -> Result<Application, Failure> {
+    let (name, text) = match (path, module.embedded()) {
+        (None, Some(embedded)) => ("module.yaml".to_owned(), embedded.to_owned()),
+        (path, _) => {
+            let path = path.map_or_else(|| PathBuf::from("module.yaml"), Path::to_path_buf);
+            let text =
+                std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            (path.display().to_string(), text)
+        }
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let specification = Specification::parse(&name, &text, &environment)
+        .and_then(|specification| specification.with_board(board))
+        .and_then(|specification| specification.with_files(&|path| std::fs::read(path)))
+        .map_err(|errors| errors.to_string())?;
+    Ok(Application::link(module, specification).map_err(|errors| errors.to_string())?)
+}
+
+fn board(name: &str) -> Result<Board, Failure> {
+    let board = if crate::module::BOARD_NAMES.contains(&name) || !Path::new(name).exists() {
+        Board::named(name)
+    } else {
+        let text = std::fs::read_to_string(name).map_err(|error| format!("{name}: {error}"))?;
+        Board::parse(name, &text)
+    };
+    Ok(board.map_err(|errors| errors.to_string())?)
+}

@@ -1,0 +1,614 @@
+//! What does thread 0 do all day? It takes events, gives them to worker 0 and the node, and does what they want done.
+//!
+//! A turn: take the events that came → inputs, each followed by its outputs → timeouts → invoke → write to sockets → wait for the
+//! next event or the earliest timeout. Nothing in here looks at what a message says.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use embassy_time::Instant;
+use smol::LocalExecutor;
+use smol::stream::StreamExt;
+
+use super::clock::{self, Clock};
+use super::machine::{NodeMachine, WorkerMachine};
+use super::network::Network;
+use super::threads::{INVOCATIONS_PER_TURN, Paths, StorePath, send, send_channel};
+use super::{admin, failpoint};
+use crate::admin::{AdminReply, AdminRequest};
+use crate::mqtt::config::SessionConfig;
+use crate::mqtt::session::{ConnectionNumber, SessionInput};
+use crate::node::{NodeInput, NodeOutput};
+use crate::store::StoreEvent;
+use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
+
+/// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Beyond it, for the workers to say that they have stopped; then the process ends without them.
+pub const STOP_GRACE: Duration = Duration::from_secs(1);
+/// The same kind of event is told to a person once in this time; all are counted.
+pub const EVENT_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// All that thread 0 is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A turn of another worker's thread.
+    Worker {
+        /// Which.
+        worker: WorkerIndex,
+        /// What it wants done, in order.
+        outputs: Vec<WorkerOutput>,
+        /// Bytes taken by its sessions.
+        taken: Vec<(SessionIndex, ConnectionNumber, usize)>,
+    },
+    /// A worker could not start.
+    WorkerFailed {
+        /// Which.
+        worker: WorkerIndex,
+        /// Why.
+        text: String,
+    },
+    /// The store's thread answers.
+    Store(StoreEvent),
+    /// Something happened to a socket.
+    Network {
+        /// Whose.
+        session: SessionIndex,
+        /// Which connection.
+        connection: ConnectionNumber,
+        /// What.
+        input: SessionInput,
+    },
+    /// A person or a program asks.
+    Admin {
+        /// What.
+        question: AdminRequest,
+        /// Where the answer goes.
+        answer: smol::channel::Sender<String>,
+    },
+    /// SIGTERM or SIGINT, or the command at rest is done.
+    Stop,
+}
+
+/// What thread 0 has to know.
+#[derive(Debug)]
+pub struct ShellConfig {
+    /// The module's sessions.
+    pub sessions: Vec<Arc<SessionConfig>>,
+    /// The worker that owns each session.
+    pub session_workers: Vec<WorkerIndex>,
+    /// Where the admin socket is; `None`: at rest, no socket of any kind is opened and no signal taken.
+    pub data: Option<PathBuf>,
+    /// What `status` says of the node besides: versions, names, how the store was found.
+    pub about: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Thread 0.
+pub struct Shell<W, N> {
+    config: ShellConfig,
+    clock: Arc<Clock>,
+    worker: W,
+    node: N,
+    paths: Paths,
+    store: StorePath,
+    network: Network,
+    executor: Rc<LocalExecutor<'static>>,
+    for_node: VecDeque<NodeInput>,
+    for_worker: VecDeque<WorkerInput>,
+    questions: BTreeMap<u64, Question>,
+    questions_asked: u64,
+    counters: BTreeMap<&'static str, (u64, Option<Instant>)>,
+    /// Sessions whose first connection attempt is over; `None` once `ready` was said.
+    attempts: Option<Vec<bool>>,
+    store_busy: bool,
+    clock_proof_due: Option<Instant>,
+    stopping: Option<Stopping>,
+    failure: Option<String>,
+}
+
+/// A question that not every worker has answered.
+struct Question {
+    question: AdminRequest,
+    answers: BTreeMap<usize, AdminReply>,
+    answers_due: usize,
+    answer: smol::channel::Sender<String>,
+}
+
+struct Stopping {
+    deadline: Instant,
+    workers_stopped: Vec<bool>,
+}
+
+impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
+    /// Thread 0, with its worker started and the other threads running.
+    #[must_use]
+    pub fn new(
+        config: ShellConfig,
+        clock: Arc<Clock>,
+        worker: W,
+        node: N,
+        paths: Paths,
+        store: StorePath,
+    ) -> Self {
+        let executor = Rc::new(LocalExecutor::new());
+        let network = Network::new(
+            config.sessions.clone(),
+            Rc::clone(&executor),
+            Arc::clone(&paths.main),
+        );
+        let attempts = Some(vec![false; config.sessions.len()]);
+        let clock_proof_due = Some(clock.now());
+        Self {
+            config,
+            clock,
+            worker,
+            node,
+            paths,
+            store,
+            network,
+            executor,
+            for_node: VecDeque::new(),
+            for_worker: VecDeque::new(),
+            questions: BTreeMap::new(),
+            questions_asked: 0,
+            counters: BTreeMap::new(),
+            attempts,
+            store_busy: false,
+            clock_proof_due,
+            stopping: None,
+            failure: None,
+        }
+    }
+
+    /// Where its events go in.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<super::inbox::Inbox<Event>> {
+        Arc::clone(&self.paths.main)
+    }
+
+    /// Runs until stopped.
+    ///
+    /// # Errors
+    /// If a socket or signal handler cannot be made, or a worker could not start.
+    pub fn run(mut self) -> Result<(), String> {
+        let executor = Rc::clone(&self.executor);
+        if let Some(data) = &self.config.data {
+            admin::listen(data, &executor, &self.paths.main)
+                .map_err(|error| format!("admin socket: {error}"))?;
+            watch_signals(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
+        }
+        smol::block_on(executor.run(self.turn_until_stopped()));
+        if let Some(data) = &self.config.data {
+            // Nobody listens on it; a start replaces it anyway.
+            let _left_behind = std::fs::remove_file(admin::socket_path(data));
+        }
+        self.paths.main.close();
+        self.store.commands.push(None);
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    async fn turn_until_stopped(&mut self) {
+        let mut events = VecDeque::new();
+        self.drain(self.clock.now());
+        loop {
+            self.paths.main.take(&mut events);
+            let now = self.clock.now();
+            for event in events.drain(..) {
+                self.on_event(now, event);
+                self.drain(now);
+            }
+            self.on_timeouts(now);
+            let more = self.worker.run(now, INVOCATIONS_PER_TURN);
+            self.drain(now);
+            self.network.flush();
+            self.say_ready();
+            if self.failure.is_some() || self.is_stopped() {
+                return;
+            }
+            if more {
+                smol::future::yield_now().await;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Until something comes or is due.
+    async fn wait(&self) {
+        let mut timer = None;
+        let inbox = &self.paths.main;
+        let (clock, own) = (&self.clock, self.next_timeout());
+        poll_fn(|context| {
+            let due = [own, clock::turn_timers(context.waker())]
+                .into_iter()
+                .flatten()
+                .min();
+            if inbox.is_ready(context.waker()) {
+                return Poll::Ready(());
+            }
+            let Some(due) = due else { return Poll::Pending };
+            let micros = due.as_micros().saturating_sub(clock.now().as_micros());
+            if micros == 0 {
+                return Poll::Ready(());
+            }
+            let timer = timer.insert(smol::Timer::after(Duration::from_micros(micros)));
+            std::future::Future::poll(std::pin::Pin::new(timer), context).map(drop)
+        })
+        .await;
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
+        [
+            self.worker.poll_timeout(),
+            self.node.poll_timeout(),
+            self.clock_proof_due,
+            stop,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn on_timeouts(&mut self, now: Instant) {
+        if self.worker.poll_timeout().is_some_and(|at| at <= now) {
+            self.worker.handle_timeout(now);
+            self.drain(now);
+        }
+        if self.node.poll_timeout().is_some_and(|at| at <= now) {
+            self.node.handle_timeout(now);
+            self.drain(now);
+        }
+        if self.clock_proof_due.is_some_and(|at| at <= now) {
+            self.clock_proof_due = match clock::proven_wall_ms() {
+                Some(wall_ms) => {
+                    self.node.handle_input(now, NodeInput::ClockProven { wall_ms });
+                    self.drain(now);
+                    None
+                }
+                None => Some(now + to_ticks(clock::CLOCK_PROOF_INTERVAL)),
+            };
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Worker {
+                worker,
+                outputs,
+                taken,
+            } => {
+                for (session, connection, bytes) in taken {
+                    self.network.taken(session, connection, bytes);
+                }
+                for output in outputs {
+                    self.on_worker_output(now, worker, output);
+                    self.drain(now);
+                }
+            }
+            Event::WorkerFailed { worker, text } => {
+                self.failure = Some(format!("worker {}: {text}", worker.0))
+            }
+            Event::Store(event) => {
+                self.store_busy = false;
+                self.node.handle_input(now, NodeInput::Store(event));
+            }
+            Event::Network {
+                session,
+                connection,
+                input,
+            } => self.on_network(now, session, connection, input),
+            Event::Admin { question, answer } => self.on_question(question, answer),
+            Event::Stop => self.on_stop(now),
+        }
+    }
+
+    fn on_network(
+        &mut self,
+        now: Instant,
+        session: SessionIndex,
+        connection: ConnectionNumber,
+        input: SessionInput,
+    ) {
+        let received = match &input {
+            SessionInput::Received { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        if let (Some(attempts), 0) = (&mut self.attempts, received)
+            && let Some(attempt) = attempts.get_mut(session.0)
+        {
+            *attempt = true;
+        }
+        if matches!(input, SessionInput::Disconnected { .. }) {
+            self.network.forget(session, connection);
+        }
+        let input = WorkerInput::Session { session, input };
+        match self.config.session_workers.get(session.0) {
+            Some(WorkerIndex(0)) => {
+                self.worker.handle_input(now, input);
+                self.network.taken(session, connection, received);
+            }
+            Some(&worker) => send(&self.paths, worker, input),
+            None => unreachable!("every session has a worker"),
+        }
+    }
+
+    /// Does what the machines of this thread want done, until they want nothing: each input is followed by its outputs.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.worker.poll_output() {
+                self.on_worker_output(now, WorkerIndex(0), output);
+            }
+            while let Some(output) = self.node.poll_output() {
+                self.on_node_output(output);
+            }
+            if let Some(input) = self.for_node.pop_front() {
+                self.node.handle_input(now, input);
+            } else if let Some(input) = self.for_worker.pop_front() {
+                self.worker.handle_input(now, input);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn on_worker_output(&mut self, now: Instant, worker: WorkerIndex, output: WorkerOutput) {
+        match output {
+            WorkerOutput::Channel {
+                to: WorkerIndex(0),
+                items,
+            } => {
+                self.for_worker
+                    .push_back(WorkerInput::Channel { from: worker, items });
+            }
+            WorkerOutput::Channel { to, items } => send_channel(&self.paths, to, items),
+            WorkerOutput::Activity(activity) => {
+                self.for_node.push_back(NodeInput::Activity { worker, activity })
+            }
+            WorkerOutput::Section { epoch, sections } => {
+                self.for_node.push_back(NodeInput::Section {
+                    worker,
+                    epoch,
+                    sections,
+                });
+            }
+            WorkerOutput::Record {
+                session,
+                number,
+                deadline,
+                key,
+                value,
+            } => {
+                self.for_node.push_back(NodeInput::Record {
+                    worker,
+                    session,
+                    number,
+                    deadline,
+                    key,
+                    value,
+                });
+            }
+            WorkerOutput::FoldWanted => self.for_node.push_back(NodeInput::FoldWanted),
+            WorkerOutput::Connect { session, connection } if self.config.data.is_some() => {
+                self.network.connect(session, connection);
+            }
+            // At rest there is no network, and a session waits for ever.
+            WorkerOutput::Connect { .. } => {}
+            WorkerOutput::Transmit {
+                session,
+                connection,
+                bytes,
+            } => self.network.transmit(session, connection, bytes),
+            WorkerOutput::Read { session, is_wanted } => self.network.read(session, is_wanted),
+            WorkerOutput::Close { session, connection } => self.network.close(session, connection),
+            WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
+            WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
+            WorkerOutput::Stopped => {
+                if let Some(stopping) = &mut self.stopping
+                    && let Some(stopped) = stopping.workers_stopped.get_mut(worker.0)
+                {
+                    *stopped = true;
+                }
+            }
+        }
+    }
+
+    fn on_node_output(&mut self, output: NodeOutput) {
+        match output {
+            NodeOutput::Cut { epoch } => self.for_worker.push_back(WorkerInput::Cut { epoch }),
+            NodeOutput::Committed { epoch } => self.to_every_worker(|| WorkerInput::Committed { epoch }),
+            NodeOutput::Folded { epoch } => self.to_every_worker(|| WorkerInput::Folded { epoch }),
+            NodeOutput::Advance { runtime } => self.clock.advance_to(runtime),
+            NodeOutput::Synced {
+                worker,
+                session,
+                record,
+            } => {
+                self.to_worker(worker, WorkerInput::Synced { session, record });
+            }
+            NodeOutput::Store(command) => {
+                assert!(!self.store_busy, "the store is given one command at a time");
+                self.store_busy = true;
+                self.store.commands.push(Some(command));
+            }
+        }
+    }
+
+    fn to_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
+        if worker.0 == 0 {
+            self.for_worker.push_back(input)
+        } else {
+            send(&self.paths, worker, input)
+        }
+    }
+
+    fn to_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
+        for worker in 0..self.worker_count() {
+            self.to_worker(WorkerIndex(worker), input());
+        }
+    }
+
+    fn worker_count(&self) -> usize {
+        self.paths.workers.len() + 1
+    }
+
+    fn on_question(&mut self, question: AdminRequest, answer: smol::channel::Sender<String>) {
+        self.questions_asked += 1;
+        let (request, workers) = (self.questions_asked, self.worker_count());
+        let owner = admin::owner(&question, workers);
+        let answers_due = owner.map_or(workers, |_| 1);
+        for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
+            self.to_worker(
+                WorkerIndex(worker),
+                WorkerInput::Admin {
+                    request,
+                    question: question.clone(),
+                },
+            );
+        }
+        self.questions.insert(
+            request,
+            Question {
+                question,
+                answers: BTreeMap::new(),
+                answers_due,
+                answer,
+            },
+        );
+    }
+
+    fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
+        let Some(question) = self.questions.get_mut(&request) else {
+            return;
+        };
+        question.answers.insert(worker.0, reply);
+        if question.answers.len() < question.answers_due {
+            return;
+        }
+        if let Some(question) = self.questions.remove(&request) {
+            let line = admin::merge(
+                &question.question,
+                &self.node_status(),
+                question.answers.into_values().collect(),
+            );
+            // A client that went away needs no answer.
+            let _gone = question.answer.try_send(line);
+        }
+    }
+
+    fn node_status(&self) -> serde_json::Value {
+        let mut status = self.config.about.clone();
+        let counters: BTreeMap<_, _> = self
+            .counters
+            .iter()
+            .map(|(kind, (count, _))| (*kind, *count))
+            .collect();
+        status.insert("control".into(), serde_json::json!(self.node.status()));
+        status.insert("runtime_ms".into(), self.clock.now().as_millis().into());
+        status.insert("outgoing_bytes".into(), self.network.outgoing_bytes().into());
+        status.insert(
+            "connections_closed_for_not_reading".into(),
+            self.network.closed_for_not_reading.into(),
+        );
+        status.insert("events".into(), serde_json::json!(counters));
+        status.insert(
+            "store".into(),
+            self.store
+                .summary
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        );
+        status.into()
+    }
+
+    fn on_counted(&mut self, now: Instant, kind: &'static str, text: &str) {
+        let (count, logged) = self.counters.entry(kind).or_default();
+        *count += 1;
+        if logged.is_none_or(|at| at + to_ticks(EVENT_LOG_INTERVAL) <= now) {
+            *logged = Some(now);
+            log::warn!("{kind}: {text}");
+        }
+    }
+
+    fn on_stop(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let deadline = now + to_ticks(STOP_TIME_MAX);
+        let workers_stopped = vec![false; self.worker_count()];
+        self.stopping = Some(Stopping {
+            deadline: deadline + to_ticks(STOP_GRACE),
+            workers_stopped,
+        });
+        self.to_every_worker(|| WorkerInput::Stop { deadline });
+        self.for_node.push_back(NodeInput::Stop);
+    }
+
+    fn is_stopped(&self) -> bool {
+        let Some(stopping) = &self.stopping else {
+            return false;
+        };
+        if stopping.deadline <= self.clock.now() {
+            log::warn!("stopped without the workers: the bound was reached");
+            return true;
+        }
+        stopping.workers_stopped.iter().all(|stopped| *stopped)
+            && !self.store_busy
+            && self.network.outgoing_bytes() == 0
+    }
+
+    fn say_ready(&mut self) {
+        let all = |attempts: &Vec<bool>| attempts.iter().all(|attempt| *attempt);
+        if self.config.data.is_some() && self.attempts.as_ref().is_some_and(all) {
+            self.attempts = None;
+            failpoint::arm();
+            log::info!("ready");
+        }
+    }
+}
+
+impl<W, N> std::fmt::Debug for Shell<W, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first signal stops in order, the second ends the process at once.
+fn watch_signals(executor: &Rc<LocalExecutor<'static>>, paths: &Paths) -> std::io::Result<()> {
+    use async_signal::{Signal, Signals};
+    let mut signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])?;
+    let inbox = Arc::clone(&paths.main);
+    let watch = async move {
+        let mut stopping = false;
+        while let Some(signal) = signals.next().await {
+            match signal {
+                Ok(Signal::Hup) | Err(_) => {}
+                Ok(_) if stopping => std::process::exit(1),
+                Ok(_) => {
+                    stopping = true;
+                    log::info!("stopping");
+                    inbox.push(Event::Stop);
+                }
+            }
+        }
+    };
+    executor.spawn(watch).detach();
+    Ok(())
+}
+
+fn to_ticks(duration: Duration) -> embassy_time::Duration {
+    embassy_time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::session as test_session;
