@@ -316,7 +316,8 @@ impl<'a> Stage<'a> {
         let totals = &self.books.totals;
         let process = match self.node.process_id() {
             Some(id) => format!("node {id}"),
-            None => "node DEAD".to_owned(),
+            None if self.start_at.is_some() => "node DEAD".to_owned(),
+            None => "node stopped".to_owned(),
         };
         let seconds = self.begin.elapsed().min(self.plan.time).as_secs_f64();
         let faults = totals.lost + totals.doubled + totals.out_of_order + totals.wrong;
