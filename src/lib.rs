@@ -48,15 +48,20 @@
 //! | how do records come in and go out? | [`mqtt`] |
 //! | what does the operating system do? | [`host`]; nothing else calls it |
 //! | how do we know that it holds? | [`sim`]: the same machines, a simulated world, one seed |
+//! | what does it look like? | [`demo`] |
 //! | how much of everything? | [`limits`] |
 //! | what may a person ask? | [`admin`] |
 //!
 //! The machines — [`Worker`](worker::Worker), [`Node`](node::Node), [`Session`](mqtt::session::Session) — are pure: no clock, no socket,
 //! no file, no thread; `handle_input`, `poll_output`, `poll_timeout`.
 
+// So that the example's functions, which the demo shares, can name the crate as a user does.
+extern crate self as fogfun;
+
 pub mod address;
 pub mod admin;
 mod cli;
+pub mod demo;
 pub mod egress;
 pub mod epoch;
 pub mod function;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 600;
 
 /// Where the operating system may be named: the shell, the command line, and what starts them.
-const SHELL: [&str; 4] = ["host", "cli", "main", "run"];
+const SHELL: [&str; 5] = ["host", "cli", "demo", "main", "run"];
 
 /// What only the shell may name, and what a machine has instead.
 const OF_THE_SHELL: [(&str, &str); 17] = [

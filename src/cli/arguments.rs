@@ -16,6 +16,7 @@ pub(super) struct Top {
 pub(super) enum Command {
     Run(Run),
     Check(Check),
+    Demo(Demo),
     State(State),
     Dlq(Dlq),
     Status(Status),
@@ -58,6 +59,30 @@ pub(super) struct Check {
     /// a board that comes with the program, or a TOML file (default: generic)
     #[argh(option, default = "String::from(\"generic\")")]
     pub(super) board: String,
+}
+
+/// Show the promise with nothing installed: fridges, a broker, and a node that is killed under way.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "demo", example = "{command_name} --seconds 30 --kills 10")]
+pub(super) struct Demo {
+    /// how long events are published, in seconds (default: 20)
+    #[argh(option, default = "20")]
+    pub(super) seconds: u64,
+    /// how many fridges (default: 8)
+    #[argh(option, default = "8")]
+    pub(super) fridges: usize,
+    /// how often the node is killed (default: once in four seconds)
+    #[argh(option)]
+    pub(super) kills: Option<u64>,
+    /// the QoS in and out, 1 or 2 (default: 2)
+    #[argh(option, default = "2")]
+    pub(super) qos: u8,
+    /// print plain lines, even on a terminal
+    #[argh(switch)]
+    pub(super) plain: bool,
+    /// print one JSON object at the end, and nothing else
+    #[argh(switch)]
+    pub(super) json: bool,
 }
 
 /// How the node is.

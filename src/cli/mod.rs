@@ -3,6 +3,7 @@
 mod arguments;
 mod ask;
 mod decode;
+mod demo;
 mod dlq;
 mod load;
 mod state;
@@ -26,6 +27,8 @@ pub(crate) enum Exit {
     NotFound,
     /// The node is degraded: epochs were lost and nobody has accepted it.
     Degraded,
+    /// Ctrl-C broke it off.
+    Interrupted,
 }
 
 impl Exit {
@@ -37,6 +40,7 @@ impl Exit {
             Self::Usage => 2,
             Self::NotFound => 3,
             Self::Degraded => 4,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -56,6 +60,9 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
     let (program, rest) = arguments
         .split_first()
         .map_or(("fogfun", &[][..]), |(first, rest)| (*first, rest));
+    if let Some((&crate::demo::NODE_COMMAND, rest)) = rest.split_first() {
+        return ended(demo::node(rest));
+    }
     let name = std::path::Path::new(program)
         .file_name()
         .and_then(|name| name.to_str())
@@ -80,11 +87,16 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
     let done = match top.command {
         Command::Run(run) => load::run(module, &run),
         Command::Check(check) => load::check(module, &check),
+        Command::Demo(demo) => Ok(demo::demo(&demo)),
         Command::State(state) => state::state(state.command),
         Command::Dlq(dlq) => dlq::dlq(dlq.command),
         Command::Status(status) => status::status(&status),
         Command::Doctor(doctor) => load::doctor(&doctor),
     };
+    ended(done)
+}
+
+fn ended(done: Result<Exit, Failure>) -> Exit {
     match done {
         Ok(exit) => exit,
         Err(Failure(exit, text)) => {

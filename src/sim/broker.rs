@@ -113,6 +113,12 @@ impl Broker {
         self.dropped
     }
 
+    /// Has this client a session with a subscription?
+    #[must_use]
+    pub fn is_subscribed(&self, client_id: &str) -> bool {
+        (self.sessions.get(client_id)).is_some_and(|session| !session.filters.is_empty())
+    }
+
     /// Forgets a session, as a broker does that loses its memory.
     pub fn lose_session(&mut self, now: Instant, client_id: &str) {
         if let Some(connection) = self

@@ -117,6 +117,11 @@ impl Client {
         &self.received
     }
 
+    /// The same since the last call, which it forgets: for clients that run long.
+    pub fn take_received(&mut self) -> Vec<Publish> {
+        std::mem::take(&mut self.received)
+    }
+
     fn handle_packet(&mut self, packet: Packet) {
         match packet {
             Packet::Publish(publish) => {
