@@ -37,10 +37,7 @@ fn main() {
     if let [command, port, qos] = arguments.as_slice()
         && command == "echo"
     {
-        echo::run(
-            port.parse().unwrap(),
-            rumqttc::v5::mqttbytes::qos(qos.parse().unwrap()).unwrap(),
-        );
+        echo::run(port.parse().unwrap(), rumqttc::v5::mqttbytes::qos(qos.parse().unwrap()).unwrap());
         return;
     }
     let kinds: &[Kind] = if arguments.iter().any(|argument| argument == "--echo-only") {
@@ -48,10 +45,7 @@ fn main() {
     } else {
         &[Kind::Echo, Kind::Node]
     };
-    let runs = std::env::var("FOGFUN_BENCH_RUNS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(5);
+    let runs = std::env::var("FOGFUN_BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     println!("a sync of 4 KiB takes {:?} (median of 50)", sync_time());
     throughput(kinds, runs);
     latency(kinds, runs);
@@ -86,10 +80,7 @@ fn throughput(kinds: &[Kind], runs: usize) {
             };
             let (rate, cost) = (median(&mut rates[index]), median(&mut costs[index]));
             let (tuning, kind) = (format!("{tuning:?}"), format!("{kind:?}"));
-            println!(
-                "{tuning:<8}{:<5}{kind:<6}{rate:>10.0}{cost:>11.2} µs{ratio:>8}",
-                qos as u8
-            );
+            println!("{tuning:<8}{:<5}{kind:<6}{rate:>10.0}{cost:>11.2} µs{ratio:>8}", qos as u8);
         }
     }
 }
@@ -105,10 +96,7 @@ fn throughput_once(kind: Kind, broker: &Mosquitto, qos: Qos) -> (Duration, Durat
 }
 
 fn latency(kinds: &[Kind], runs: usize) {
-    println!(
-        "\n{:<8}{:<5}{:<6}{:>10}{:>12}{:>12}",
-        "broker", "QoS", "relay", "pace", "p50", "p99"
-    );
+    println!("\n{:<8}{:<5}{:<6}{:>10}{:>12}{:>12}", "broker", "QoS", "relay", "pace", "p50", "p99");
     for (tuning, qos) in cases() {
         let mut halves = vec![vec![Vec::new(); PACES.len()]; kinds.len()];
         let mut tails = halves.clone();
@@ -132,10 +120,7 @@ fn latency(kinds: &[Kind], runs: usize) {
                 let half = median(&mut halves[index][pace_index]);
                 let tail = median(&mut tails[index][pace_index]);
                 let (tuning, kind) = (format!("{tuning:?}"), format!("{kind:?}"));
-                println!(
-                    "{tuning:<8}{:<5}{kind:<6}{per_second:>8}/s{half:>9.2} ms{tail:>9.2} ms",
-                    qos as u8
-                );
+                println!("{tuning:<8}{:<5}{kind:<6}{per_second:>8}/s{half:>9.2} ms{tail:>9.2} ms", qos as u8);
             }
         }
     }

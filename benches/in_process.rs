@@ -27,11 +27,10 @@ use fogfun::host::base::LmdbBase;
 use fogfun::host::files::FileDisk;
 use fogfun::module::Board;
 use fogfun::mqtt::config::Qos;
-use fogfun::node::{StoreCommand, StoreEvent};
 use fogfun::payload::Payload;
 use fogfun::state::key::Key;
 use fogfun::state::value::{Letter, encode_delayed, encode_letter, encode_state};
-use fogfun::store::{LogEntry, Store};
+use fogfun::store::{LogEntry, Store, StoreCommand, StoreEvent};
 use fogfun::{Context, FunctionError, Module, PersistedValue, StatefulFunction, TypedValue};
 
 const SOURCE: TypeName = TypeName::from_static("bench/source");
@@ -45,33 +44,16 @@ const LINKS: usize = 100;
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let wanted = |name: &str| arguments.first().is_none_or(|only| only == name);
-    let number = |at: usize, default: u64| {
-        arguments
-            .get(at)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
-    };
+    let number =
+        |at: usize, default: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (runs, epochs) = (number(1, 5), number(2, 200));
     println!("a sync of 4 KiB takes {:?} (median of 50)", sync_time());
     let loads = [
-        (
-            "a",
-            "source → 1,000 ids, 8 bytes of state → egress QoS 0",
-            1,
-            "invocations",
-        ),
+        ("a", "source → 1,000 ids, 8 bytes of state → egress QoS 0", 1, "invocations"),
         ("b", "chain of 100 ids, one worker", 1, "messages"),
-        (
-            "c",
-            "64 chains of 100 ids across two workers, one thread",
-            2,
-            "messages",
-        ),
+        ("c", "64 chains of 100 ids across two workers, one thread", 2, "messages"),
         ("m", "PUBLISH QoS 1 → 1,000 ids → PUBLISH QoS 1", 1, "records"),
     ];
     for (name, text, workers, unit) in loads {
@@ -79,11 +61,7 @@ fn main() {
             let mut rates: Vec<f64> = (0..runs).map(|_| throughput(name, workers, epochs)).collect();
             rates.sort_by(f64::total_cmp);
             let all: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
-            println!(
-                "{name}: {text}: {:.0} {unit}/s (all: {})",
-                rates[rates.len() / 2],
-                all.join(", ")
-            );
+            println!("{name}: {text}: {:.0} {unit}/s (all: {})", rates[rates.len() / 2], all.join(", "));
         }
     }
     if wanted("d") {
@@ -97,11 +75,7 @@ fn main() {
 /// One run of at least `epochs` committed epochs behind as many that warm it up.
 fn throughput(name: &str, workers: usize, epochs: u64) -> f64 {
     let directory = directory();
-    let plan = Plan {
-        workers,
-        pause: Duration::from_ticks(0),
-        is_real_time: true,
-    };
+    let plan = Plan { workers, pause: Duration::from_ticks(0), is_real_time: true };
     let mut bed = Bed::start(directory.path(), application(module(name), &yaml(name)), &plan);
     bed.settle();
     let mut feed = Feed::new();
@@ -151,23 +125,13 @@ struct Feed {
 impl Feed {
     fn new() -> Self {
         let topics = (0..IDS).map(|id| format!("in/{id}")).collect();
-        Self {
-            sent: 0,
-            topics,
-            buffer: BytesMut::new(),
-        }
+        Self { sent: 0, topics, buffer: BytesMut::new() }
     }
 
     fn send(&mut self, bed: &mut Bed, topic: &str, records: u64) {
         for _ in 0..records {
             let id = u16::try_from(self.sent % 60_000 + 1).unwrap();
-            publish(
-                topic,
-                b"\x09\x01\0\0\0\0\0\0\0",
-                Qos::AtLeastOnce,
-                id,
-                &mut self.buffer,
-            );
+            publish(topic, b"\x09\x01\0\0\0\0\0\0\0", Qos::AtLeastOnce, id, &mut self.buffer);
             self.sent += 1;
         }
         bed.receive(0, self.buffer.split().freeze());
@@ -188,13 +152,7 @@ impl Feed {
     fn append(&mut self) {
         let id = u16::try_from(self.sent % 60_000 + 1).unwrap();
         let topic = &self.topics[usize::try_from(self.sent).unwrap() % IDS];
-        publish(
-            topic,
-            b"\x09\x01\0\0\0\0\0\0\0",
-            Qos::AtLeastOnce,
-            id,
-            &mut self.buffer,
-        );
+        publish(topic, b"\x09\x01\0\0\0\0\0\0\0", Qos::AtLeastOnce, id, &mut self.buffer);
         self.sent += 1;
     }
 }
@@ -244,22 +202,13 @@ impl StatefulFunction for Chain {
 
 fn module(name: &str) -> Module {
     let addresses = |function_type: TypeName, count: usize| -> Vec<Address> {
-        (0..count)
-            .map(|id| Address::new(function_type.clone(), &id.to_string()).unwrap())
-            .collect()
+        (0..count).map(|id| Address::new(function_type.clone(), &id.to_string()).unwrap()).collect()
     };
     let _ = name;
     Module::new()
-        .function("bench/source", move || Source {
-            targets: addresses(COUNT, IDS),
-            next: 0,
-        })
-        .function("bench/count", || Count {
-            count: PersistedValue::new("count"),
-        })
-        .function("bench/chain", move || Chain {
-            ring: addresses(CHAIN, LINKS),
-        })
+        .function("bench/source", move || Source { targets: addresses(COUNT, IDS), next: 0 })
+        .function("bench/count", || Count { count: PersistedValue::new("count") })
+        .function("bench/chain", move || Chain { ring: addresses(CHAIN, LINKS) })
 }
 
 fn yaml(name: &str) -> String {
@@ -283,11 +232,7 @@ fn recovery() {
     let mut times: Vec<(f64, u64)> = (0..5)
         .map(|_| {
             let begun = WallInstant::now();
-            let plan = Plan {
-                workers: 1,
-                pause: Duration::from_ticks(0),
-                is_real_time: false,
-            };
+            let plan = Plan { workers: 1, pause: Duration::from_ticks(0), is_real_time: false };
             let application = application(module("m"), &yaml("m"));
             let bed = Bed::start(directory.path(), application, &plan);
             let elapsed = begun.elapsed().as_secs_f64() * 1_000.0;
@@ -316,27 +261,15 @@ fn fill(directory: &Path) -> u64 {
         (first..first + 50_000).for_each(|id| put_state(&mut frame, id));
         append(&mut store, &mut epoch, frame);
     }
-    while !matches!(
-        store.handle(StoreCommand::Fold),
-        StoreEvent::Folded { complete: true, .. }
-    ) {}
+    while !matches!(store.handle(StoreCommand::Fold), StoreEvent::Folded { complete: true, .. }) {}
     let mut frame = FrameBuilder::default();
     for number in 0..10_000_u64 {
         // Of a type that nobody binds, so that they go on waiting.
         let id = number.to_string();
-        let key = Key::Mailbox {
-            id: &id,
-            function_type: "bench/nobody",
-            arrival: number + 1,
-        };
+        let key = Key::Mailbox { id: &id, function_type: "bench/nobody", arrival: number + 1 };
         frame.put(&key, |out| encode_letter(&letter(), out));
         let due_ms = 1_000_000_000 + number;
-        let key = Key::Delayed {
-            due_ms,
-            id: &id,
-            function_type: "bench/count",
-            number: number + 1,
-        };
+        let key = Key::Delayed { due_ms, id: &id, function_type: "bench/count", number: number + 1 };
         let target = Address::new(COUNT, &id).unwrap();
         frame.put(&key, |out| encode_delayed(&target, &letter(), None, out));
     }
@@ -352,21 +285,12 @@ fn fill(directory: &Path) -> u64 {
 }
 
 fn letter() -> Letter {
-    Letter {
-        caller: None,
-        argument: TypedValue::from(1_i64),
-        headers: None,
-    }
+    Letter { caller: None, argument: TypedValue::from(1_i64), headers: None }
 }
 
 fn put_state(frame: &mut FrameBuilder, id: u64) {
     let id = id.to_string();
-    let key = Key::State {
-        id: &id,
-        function_type: "bench/count",
-        name: "count",
-        subkey: &[],
-    };
+    let key = Key::State { id: &id, function_type: "bench/count", name: "count", subkey: &[] };
     let value = StateValue {
         typename: "io.statefun.types/long".into(),
         value: Payload::copy_from(b"\x09\x01\0\0\0\0\0\0\0"),
@@ -379,12 +303,7 @@ fn append(store: &mut Store<FileDisk, LmdbBase>, epoch: &mut Epoch, mut frame: F
     let mut sections = Vec::new();
     frame.finish(&mut sections);
     let time = TimeStamp::default();
-    let entry = LogEntry::Frame {
-        view: 1,
-        epoch: *epoch,
-        time,
-        sections: vec![sections],
-    };
+    let entry = LogEntry::Frame { view: 1, epoch: *epoch, time, sections: vec![sections] };
     *epoch = epoch.next();
     let answer = store.handle(StoreCommand::Append(vec![entry]));
     assert!(matches!(answer, StoreEvent::Appended { .. }), "{answer:?}");
@@ -393,11 +312,7 @@ fn append(store: &mut Store<FileDisk, LmdbBase>, epoch: &mut Epoch, mut frame: F
 /// 800 records a second in virtual time, each in, counted and out with QoS 1; bytes given to write(2), fold included.
 fn bytes_per_event(pause_ms: u64) {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-    let plan = Plan {
-        workers: 1,
-        pause: Duration::from_millis(pause_ms),
-        is_real_time: false,
-    };
+    let plan = Plan { workers: 1, pause: Duration::from_millis(pause_ms), is_real_time: false };
     let mut bed = Bed::start(directory.path(), application(module("m"), &yaml("m")), &plan);
     bed.settle();
     let mut feed = Feed::new();

@@ -20,10 +20,7 @@ impl TypeName {
     /// Says what is wrong with the text: no slash, more than one, an empty part, too long.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if FUNCTION_TYPE_BYTES_MAX < text.len() {
-            return Err(NameError::TooLong {
-                name: text.into(),
-                bytes_max: FUNCTION_TYPE_BYTES_MAX,
-            });
+            return Err(NameError::TooLong { name: text.into(), bytes_max: FUNCTION_TYPE_BYTES_MAX });
         }
         match text.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -44,17 +41,11 @@ impl TypeName {
         while at < bytes.len() {
             if bytes[at] == b'/' {
                 slashes += 1;
-                assert!(
-                    0 < at && at + 1 < bytes.len(),
-                    "a type name has two non-empty parts"
-                );
+                assert!(0 < at && at + 1 < bytes.len(), "a type name has two non-empty parts");
             }
             at += 1;
         }
-        assert!(
-            slashes == 1 && bytes.len() <= FUNCTION_TYPE_BYTES_MAX,
-            "a type name is `namespace/name`"
-        );
+        assert!(slashes == 1 && bytes.len() <= FUNCTION_TYPE_BYTES_MAX, "a type name is `namespace/name`");
         Self(SmolStr::new_static(text))
     }
 
@@ -103,15 +94,9 @@ impl Address {
     /// If the id is longer than [`ID_BYTES_MAX`] bytes. An empty id is legal, as in StateFun.
     pub fn new(function_type: TypeName, id: &str) -> Result<Self, NameError> {
         if ID_BYTES_MAX < id.len() {
-            return Err(NameError::TooLong {
-                name: id.into(),
-                bytes_max: ID_BYTES_MAX,
-            });
+            return Err(NameError::TooLong { name: id.into(), bytes_max: ID_BYTES_MAX });
         }
-        Ok(Self {
-            id: id.into(),
-            function_type,
-        })
+        Ok(Self { id: id.into(), function_type })
     }
 
     /// The function type.
@@ -174,15 +159,9 @@ mod tests {
         assert_eq!(TypeName::parse("example/fridge").unwrap().namespace(), "example");
         assert_eq!(TypeName::parse("example/fridge").unwrap().name(), "fridge");
         for bad in ["", "a", "/a", "a/", "a/b/c", "/"] {
-            assert!(
-                matches!(TypeName::parse(bad), Err(NameError::NotNamespaceSlashName { .. })),
-                "{bad}"
-            );
+            assert!(matches!(TypeName::parse(bad), Err(NameError::NotNamespaceSlashName { .. })), "{bad}");
         }
-        assert!(matches!(
-            TypeName::parse(&format!("a/{}", "b".repeat(200))),
-            Err(NameError::TooLong { .. })
-        ));
+        assert!(matches!(TypeName::parse(&format!("a/{}", "b".repeat(200))), Err(NameError::TooLong { .. })));
     }
 
     #[test]

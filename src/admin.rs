@@ -15,31 +15,13 @@ pub enum AdminRequest {
     /// The node's status. Answered by every worker with its [`WorkerStatus`].
     Status,
     /// State entries in key order, behind `after` if given.
-    StateList {
-        function_type: Option<String>,
-        id: Option<String>,
-        after: Option<String>,
-        entries_max: u32,
-    },
+    StateList { function_type: Option<String>, id: Option<String>, after: Option<String>, entries_max: u32 },
     /// All entries of one state.
-    StateGet {
-        function_type: String,
-        id: String,
-        name: String,
-    },
+    StateGet { function_type: String, id: String, name: String },
     /// Sets one persisted value; goes through an epoch like any other change.
-    StateSet {
-        function_type: String,
-        id: String,
-        name: String,
-        value: AdminValue,
-    },
+    StateSet { function_type: String, id: String, name: String, value: AdminValue },
     /// Deletes all entries of one state.
-    StateDelete {
-        function_type: String,
-        id: String,
-        name: String,
-    },
+    StateDelete { function_type: String, id: String, name: String },
     /// Dead letters in key order, behind `after` if given.
     DeadLetterList { after: Option<String>, entries_max: u32 },
     /// One dead letter with its payload.

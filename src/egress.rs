@@ -50,31 +50,19 @@ impl MqttRecord {
     /// A record with what the egress says besides.
     #[must_use]
     pub fn new(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
-        Self {
-            topic: topic.into(),
-            payload: payload.into(),
-            qos: None,
-            retain: None,
-            properties: Vec::new(),
-        }
+        Self { topic: topic.into(), payload: payload.into(), qos: None, retain: None, properties: Vec::new() }
     }
 
     /// With this QoS.
     #[must_use]
     pub fn qos(self, qos: Qos) -> Self {
-        Self {
-            qos: Some(qos),
-            ..self
-        }
+        Self { qos: Some(qos), ..self }
     }
 
     /// With or without the retain flag.
     #[must_use]
     pub fn retain(self, retain: bool) -> Self {
-        Self {
-            retain: Some(retain),
-            ..self
-        }
+        Self { retain: Some(retain), ..self }
     }
 
     /// With one more user property (lost under MQTT 3.1.1, which has none).
@@ -92,11 +80,7 @@ impl MqttRecord {
             payload: &self.payload,
             qos: self.qos.map(|qos| qos as u8),
             retain: self.retain,
-            properties: self
-                .properties
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect(),
+            properties: self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         };
         let mut bytes = Vec::with_capacity(self.topic.len() + self.payload.len() + 16);
         let written = minicbor::encode(&wire, &mut bytes);
@@ -109,9 +93,8 @@ impl MqttRecord {
     /// # Errors
     /// If they are not such a map.
     pub fn decode(bytes: &[u8]) -> Result<Self, MqttRecordError> {
-        let wire: Wire<'_> = minicbor::decode(bytes).map_err(|error| MqttRecordError::Malformed {
-            cause: error.to_string(),
-        })?;
+        let wire: Wire<'_> = minicbor::decode(bytes)
+            .map_err(|error| MqttRecordError::Malformed { cause: error.to_string() })?;
         Ok(Self {
             topic: wire.topic.to_owned(),
             payload: wire.payload.to_vec(),
@@ -182,15 +165,9 @@ mod tests {
         let plain = MqttRecord::new("a", "b");
         assert_eq!(&*plain.encode(), b"\xa3\x00\x61a\x01\x41b\x04\x80");
         let full = plain.qos(Qos::AtLeastOnce).retain(true).property("p", "q");
-        assert_eq!(
-            &*full.encode(),
-            b"\xa5\x00\x61a\x01\x41b\x02\x01\x03\xf5\x04\x81\x82\x61p\x61q"
-        );
+        assert_eq!(&*full.encode(), b"\xa5\x00\x61a\x01\x41b\x02\x01\x03\xf5\x04\x81\x82\x61p\x61q");
         assert_eq!(MqttRecord::decode(&full.encode()).unwrap(), full);
-        assert_eq!(
-            MqttRecord::decode(b"\xa2\x00\x61a\x01\x41b").unwrap(),
-            MqttRecord::new("a", "b")
-        );
+        assert_eq!(MqttRecord::decode(b"\xa2\x00\x61a\x01\x41b").unwrap(), MqttRecord::new("a", "b"));
         assert_eq!(
             MqttRecord::decode(b"\xa3\x00\x61a\x01\x41b\x18\x63\xf5").unwrap(),
             MqttRecord::new("a", "b")
@@ -199,14 +176,8 @@ mod tests {
 
     #[test]
     fn other_bytes_are_refused() {
-        assert!(matches!(
-            MqttRecord::decode(b""),
-            Err(MqttRecordError::Malformed { .. })
-        ));
-        assert!(matches!(
-            MqttRecord::decode(b"\xa1\x00\x61a"),
-            Err(MqttRecordError::Malformed { .. })
-        ));
+        assert!(matches!(MqttRecord::decode(b""), Err(MqttRecordError::Malformed { .. })));
+        assert!(matches!(MqttRecord::decode(b"\xa1\x00\x61a"), Err(MqttRecordError::Malformed { .. })));
         assert_eq!(
             MqttRecord::decode(b"\xa3\x00\x61a\x01\x41b\x02\x03"),
             Err(MqttRecordError::Qos { qos: 3 })

@@ -13,10 +13,7 @@ impl KeyGroup {
     /// The group of an id.
     #[must_use]
     pub fn of(id: &str) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a remainder below 128 fits in 16 bits"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 128 fits in 16 bits")]
         Self((xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % u64::from(KEY_GROUPS)) as u16)
     }
 
@@ -56,9 +53,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_fixed_for_ever() {
-        let groups: Vec<u16> = ["", "0", "kitchen", "fridge-17", "größe"]
-            .map(|id| KeyGroup::of(id).number())
-            .to_vec();
+        let groups: Vec<u16> =
+            ["", "0", "kitchen", "fridge-17", "größe"].map(|id| KeyGroup::of(id).number()).to_vec();
         assert_eq!(groups, GOLDEN);
     }
 
@@ -67,9 +63,8 @@ mod tests {
         for workers in 1..=crate::limits::WORKERS_MAX {
             let owners: Vec<usize> = KeyGroup::all().map(|group| group.worker(workers)).collect();
             assert!(owners.is_sorted());
-            let counts: Vec<usize> = (0..workers)
-                .map(|w| owners.iter().filter(|&&o| o == w).count())
-                .collect();
+            let counts: Vec<usize> =
+                (0..workers).map(|w| owners.iter().filter(|&&o| o == w).count()).collect();
             assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1);
         }
     }

@@ -46,10 +46,7 @@ impl Headers {
     /// The first value of that name.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.0
-            .iter()
-            .find(|(candidate, _)| candidate == name)
-            .map(|(_, value)| &**value)
+        self.0.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| &**value)
     }
 
     /// The first value of that name, if it is UTF-8.

@@ -71,11 +71,7 @@ enum Phase {
     /// Committed.
     None,
     /// Cut; sections are coming.
-    Gathering {
-        time: TimeStamp,
-        must_stamp: bool,
-        sections: Vec<Option<Vec<u8>>>,
-    },
+    Gathering { time: TimeStamp, must_stamp: bool, sections: Vec<Option<Vec<u8>>> },
     /// Whole; the store is busy with something else.
     Gathered(LogEntry),
     /// With the store.
@@ -144,29 +140,9 @@ impl Node {
     pub fn handle_input(&mut self, now: Instant, input: NodeInput) {
         match input {
             NodeInput::Activity { worker, activity } => self.activities[worker.0] = activity,
-            NodeInput::Section {
-                worker,
-                epoch,
-                sections,
-            } => self.take_section(worker, epoch, sections),
-            NodeInput::Record {
-                worker,
-                session,
-                number,
-                deadline,
-                key,
-                value,
-            } => {
-                self.take_record(
-                    key,
-                    PendingRecord {
-                        worker,
-                        session,
-                        number,
-                        deadline,
-                        value,
-                    },
-                );
+            NodeInput::Section { worker, epoch, sections } => self.take_section(worker, epoch, sections),
+            NodeInput::Record { worker, session, number, deadline, key, value } => {
+                self.take_record(key, PendingRecord { worker, session, number, deadline, value });
             }
             NodeInput::Store(event) => self.handle_store(now, event),
             NodeInput::ClockProven { wall_ms } => self.prove_clock(now, wall_ms),
@@ -207,11 +183,7 @@ impl Node {
         NodeStatus {
             epoch_working: self.working.0,
             epoch_committed: self.committed.0,
-            clock: if self.is_clock_proven {
-                "proven".to_owned()
-            } else {
-                "unproven".to_owned()
-            },
+            clock: if self.is_clock_proven { "proven".to_owned() } else { "unproven".to_owned() },
             ..self.status.clone()
         }
     }
@@ -225,11 +197,7 @@ impl Node {
 
     /// When the working epoch is to be cut, as far as is known; `None` if there is nothing to commit.
     fn cut_due(&self) -> Option<Instant> {
-        let first_effect = self
-            .activities
-            .iter()
-            .filter_map(|activity| activity.first_effect)
-            .min();
+        let first_effect = self.activities.iter().filter_map(|activity| activity.first_effect).min();
         let Some(first_effect) = first_effect else {
             let waits = self.activities.iter().any(|activity| activity.delayed);
             return waits.then_some(self.last_stamp + STAMP_EVERY);
@@ -237,14 +205,8 @@ impl Node {
         if self.is_stopping || self.activities.iter().any(|activity| activity.urgent) {
             return Some(first_effect);
         }
-        let rested = self
-            .last_cut
-            .map_or(first_effect, |last_cut| last_cut + self.config.pause);
-        let ripe = if self.is_at_rest() {
-            first_effect
-        } else {
-            first_effect + self.config.epoch_age
-        };
+        let rested = self.last_cut.map_or(first_effect, |last_cut| last_cut + self.config.pause);
+        let ripe = if self.is_at_rest() { first_effect } else { first_effect + self.config.epoch_age };
         Some(rested.max(ripe))
     }
 
@@ -257,15 +219,8 @@ impl Node {
 
     fn begin_cut(&mut self, now: Instant) {
         let must_stamp = self.last_stamp + STAMP_EVERY <= now;
-        let time = TimeStamp {
-            runtime_ms: now.as_millis(),
-            proven: self.config.time.proven,
-        };
-        self.phase = Phase::Gathering {
-            time,
-            must_stamp,
-            sections: vec![None; self.config.workers],
-        };
+        let time = TimeStamp { runtime_ms: now.as_millis(), proven: self.config.time.proven };
+        self.phase = Phase::Gathering { time, must_stamp, sections: vec![None; self.config.workers] };
         self.last_cut = Some(now);
         // Until the workers tell of their new epoch, nothing of it is known.
         for activity in &mut self.activities {
@@ -277,12 +232,7 @@ impl Node {
 
     fn take_section(&mut self, worker: WorkerIndex, epoch: Epoch, section: Vec<u8>) {
         assert_eq!(epoch, self.working, "a section of an epoch that was not cut");
-        let Phase::Gathering {
-            time,
-            must_stamp,
-            sections,
-        } = &mut self.phase
-        else {
+        let Phase::Gathering { time, must_stamp, sections } = &mut self.phase else {
             unreachable!("a section while no epoch gathers")
         };
         assert!(sections[worker.0].is_none(), "two sections of one worker");
@@ -292,11 +242,8 @@ impl Node {
         }
         let (time, must_stamp) = (*time, *must_stamp);
         // Workers own ascending ranges of groups, so their sections in order are the frame's.
-        let sections: Vec<Vec<u8>> = sections
-            .iter_mut()
-            .filter_map(Option::take)
-            .filter(|section| !section.is_empty())
-            .collect();
+        let sections: Vec<Vec<u8>> =
+            sections.iter_mut().filter_map(Option::take).filter(|section| !section.is_empty()).collect();
         self.working = epoch.next();
         if sections.is_empty() && !must_stamp {
             // Nothing to record: said, not written.
@@ -305,12 +252,7 @@ impl Node {
             return;
         }
         self.status.frames += 1;
-        self.phase = Phase::Gathered(LogEntry::Frame {
-            view: self.config.view,
-            epoch,
-            time,
-            sections,
-        });
+        self.phase = Phase::Gathered(LogEntry::Frame { view: self.config.view, epoch, time, sections });
     }
 
     fn take_record(&mut self, key: Vec<u8>, record: PendingRecord) {
@@ -328,24 +270,14 @@ impl Node {
     /// When records must be written, if nothing else is before.
     fn record_due(&self) -> Option<Instant> {
         let deadline = self.records.values().map(|record| record.deadline).min()?;
-        let spared = self
-            .last_sync
-            .map_or(deadline, |last_sync| last_sync + self.config.pause / 4);
-        Some(if self.is_stopping {
-            deadline
-        } else {
-            deadline.max(spared)
-        })
+        let spared = self.last_sync.map_or(deadline, |last_sync| last_sync + self.config.pause / 4);
+        Some(if self.is_stopping { deadline } else { deadline.max(spared) })
     }
 
     fn feed_store(&mut self, now: Instant) {
         match &mut self.store {
             StorePhase::Idle => {}
-            StorePhase::Latched {
-                retry_at,
-                wait,
-                append,
-            } if *retry_at <= now => {
+            StorePhase::Latched { retry_at, wait, append } if *retry_at <= now => {
                 let (wait, append) = (*wait, append.take());
                 self.store = StorePhase::Rewriting { wait, append };
                 self.outputs.push_back(NodeOutput::Store(StoreCommand::Rewrite));
@@ -372,17 +304,12 @@ impl Node {
     }
 
     fn append(&mut self, frame: Option<LogEntry>) {
-        let mut in_append = InAppend {
-            has_frame: frame.is_some(),
-            records: Vec::new(),
-        };
+        let mut in_append = InAppend { has_frame: frame.is_some(), records: Vec::new() };
         let mut entries = Vec::with_capacity(2);
         if !self.records.is_empty() {
             let mut records = Vec::with_capacity(self.records.len());
             for (key, record) in std::mem::take(&mut self.records) {
-                in_append
-                    .records
-                    .push((record.worker, record.session, record.number));
+                in_append.records.push((record.worker, record.session, record.number));
                 records.push((key, record.value));
             }
             entries.push(LogEntry::SessionRecords { records });
@@ -392,8 +319,7 @@ impl Node {
         }
         entries.extend(frame);
         self.store = StorePhase::Appending(in_append);
-        self.outputs
-            .push_back(NodeOutput::Store(StoreCommand::Append(entries)));
+        self.outputs.push_back(NodeOutput::Store(StoreCommand::Append(entries)));
     }
 
     fn handle_store(&mut self, now: Instant, event: StoreEvent) {
@@ -403,10 +329,8 @@ impl Node {
                 self.last_sync = Some(now);
                 self.status.latched = None;
                 let store = std::mem::replace(&mut self.store, StorePhase::Idle);
-                if let StorePhase::Appending(append)
-                | StorePhase::Rewriting {
-                    append: Some(append), ..
-                } = store
+                if let StorePhase::Appending(append) | StorePhase::Rewriting { append: Some(append), .. } =
+                    store
                 {
                     self.status.syncs += 1;
                     self.tell_durable(append);
@@ -428,22 +352,14 @@ impl Node {
                     StorePhase::Rewriting { wait, append } => ((wait * 2).min(RETRY_MAX), append),
                     StorePhase::Idle | StorePhase::Folding | StorePhase::Latched { .. } => (RETRY_MIN, None),
                 };
-                self.store = StorePhase::Latched {
-                    retry_at: now + wait,
-                    wait,
-                    append,
-                };
+                self.store = StorePhase::Latched { retry_at: now + wait, wait, append };
             }
         }
     }
 
     fn tell_durable(&mut self, append: InAppend) {
         for (worker, session, record) in append.records {
-            self.outputs.push_back(NodeOutput::Synced {
-                worker,
-                session,
-                record,
-            });
+            self.outputs.push_back(NodeOutput::Synced { worker, session, record });
         }
         if append.has_frame {
             self.phase = Phase::None;
@@ -468,9 +384,7 @@ impl Node {
         let runtime_ms = passed.map_or(now_ms, |passed| passed.max(now_ms));
         self.config.time.proven = Some((runtime_ms, wall_ms));
         if now_ms < runtime_ms {
-            self.outputs.push_back(NodeOutput::Advance {
-                runtime: Instant::from_millis(runtime_ms),
-            });
+            self.outputs.push_back(NodeOutput::Advance { runtime: Instant::from_millis(runtime_ms) });
         }
     }
 }

@@ -14,10 +14,7 @@ pub struct Payload(Place);
 
 #[derive(Clone)]
 enum Place {
-    Inline {
-        length: u8,
-        bytes: [u8; INLINE_BYTES_MAX],
-    },
+    Inline { length: u8, bytes: [u8; INLINE_BYTES_MAX] },
     Shared(Bytes),
 }
 
@@ -26,10 +23,7 @@ const INLINE_BYTES_MAX: usize = 38;
 
 impl Payload {
     /// No bytes.
-    pub const EMPTY: Self = Self(Place::Inline {
-        length: 0,
-        bytes: [0; INLINE_BYTES_MAX],
-    });
+    pub const EMPTY: Self = Self(Place::Inline { length: 0, bytes: [0; INLINE_BYTES_MAX] });
 
     /// A copy of `bytes`; allocates only beyond 38 bytes.
     #[must_use]
@@ -40,10 +34,7 @@ impl Payload {
         let mut inline = [0; INLINE_BYTES_MAX];
         inline[..bytes.len()].copy_from_slice(bytes);
         #[expect(clippy::cast_possible_truncation, reason = "at most 38")]
-        Self(Place::Inline {
-            length: bytes.len() as u8,
-            bytes: inline,
-        })
+        Self(Place::Inline { length: bytes.len() as u8, bytes: inline })
     }
 
     /// The same bytes as [`Bytes`]; copies short ones.
@@ -91,11 +82,7 @@ impl AsRef<[u8]> for Payload {
 /// Takes short bytes in, shares long ones.
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        if bytes.len() <= INLINE_BYTES_MAX {
-            Self::copy_from(&bytes)
-        } else {
-            Self(Place::Shared(bytes))
-        }
+        if bytes.len() <= INLINE_BYTES_MAX { Self::copy_from(&bytes) } else { Self(Place::Shared(bytes)) }
     }
 }
 

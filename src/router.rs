@@ -57,11 +57,7 @@ impl<'a> Downstream<'a> {
         messages: &'a mut Vec<Message>,
     ) -> Result<(), FunctionError> {
         let before = messages.len();
-        let mut downstream = Downstream {
-            record,
-            directory,
-            messages,
-        };
+        let mut downstream = Downstream { record, directory, messages };
         let result = router.route(record, &mut downstream);
         if result.is_err() {
             downstream.messages.truncate(before);
@@ -107,11 +103,7 @@ impl Router for AutoRouter {
         record: &IngressRecord,
         downstream: &mut Downstream<'_>,
     ) -> Result<(), FunctionError> {
-        let id = record
-            .id
-            .as_ref()
-            .map(SmolStr::as_str)
-            .ok_or("the record names no id")?;
+        let id = record.id.as_ref().map(SmolStr::as_str).ok_or("the record names no id")?;
         for target in &self.targets {
             downstream.forward(Address::new(target.clone(), id)?, record.value.clone())?;
         }
@@ -155,12 +147,8 @@ mod tests {
 
     fn route(targets: &[TypeName], id: Option<&str>) -> (Vec<Message>, Result<(), FunctionError>) {
         let mut messages = Vec::new();
-        let result = Downstream::route(
-            &mut AutoRouter::new(targets.to_vec()),
-            &record(id),
-            &Two,
-            &mut messages,
-        );
+        let result =
+            Downstream::route(&mut AutoRouter::new(targets.to_vec()), &record(id), &Two, &mut messages);
         (messages, result)
     }
 
@@ -168,10 +156,7 @@ mod tests {
     fn a_record_goes_to_every_target_at_its_id_with_its_headers() {
         let (messages, result) = route(&[FIRST, SECOND], Some("x"));
         result.unwrap();
-        let targets: Vec<_> = messages
-            .iter()
-            .map(|message| message.target.to_string())
-            .collect();
+        let targets: Vec<_> = messages.iter().map(|message| message.target.to_string()).collect();
         assert_eq!(targets, ["test/first/x", "test/second/x"]);
         for message in messages {
             assert_eq!((message.caller, message.argument), (None, 7_i64.into()));
@@ -182,10 +167,7 @@ mod tests {
     #[test]
     fn a_router_that_fails_forwards_nothing() {
         let (messages, result) = route(&[FIRST, NOBODY], Some("x"));
-        assert_eq!(
-            result.unwrap_err().to_string(),
-            "unknown function type `test/nobody`"
-        );
+        assert_eq!(result.unwrap_err().to_string(), "unknown function type `test/nobody`");
         assert!(messages.is_empty());
         assert!(route(&[FIRST], None).1.is_err());
         assert!(route(&[FIRST], Some(&"x".repeat(1000))).1.is_err());

@@ -8,8 +8,7 @@ use crate::Module;
 #[must_use]
 pub fn run(module: Module) -> ExitCode {
     crate::host::logger::install();
-    let arguments: Vec<String> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     ExitCode::from(crate::cli::main(module, &arguments).code())
 }

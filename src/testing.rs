@@ -52,12 +52,7 @@ impl<F: StatefulFunction> Harness<F> {
     /// A harness at runtime time 0, without any state.
     #[must_use]
     pub fn new(function: F) -> Self {
-        Self {
-            function,
-            states: BTreeMap::new(),
-            effects: Effects::default(),
-            now_ms: 0,
-        }
+        Self { function, states: BTreeMap::new(), effects: Effects::default(), now_ms: 0 }
     }
 
     /// Invokes the function at `target` with a message from nobody, as from an ingress without headers.
@@ -69,12 +64,7 @@ impl<F: StatefulFunction> Harness<F> {
         target: &Address,
         value: impl Into<TypedValue>,
     ) -> Result<&Effects, FunctionError> {
-        self.deliver(&Message {
-            target: target.clone(),
-            caller: None,
-            argument: value.into(),
-            headers: None,
-        })
+        self.deliver(&Message { target: target.clone(), caller: None, argument: value.into(), headers: None })
     }
 
     /// Invokes the function with a message, applies its changes of state, and returns all its effects.
@@ -101,9 +91,7 @@ impl<F: StatefulFunction> Harness<F> {
 
     /// Lets runtime time pass.
     pub fn advance(&mut self, time: Duration) {
-        self.now_ms = self
-            .now_ms
-            .saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.now_ms = self.now_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// Runtime time in milliseconds.

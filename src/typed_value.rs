@@ -33,19 +33,13 @@ impl TypedValue {
     /// A present value.
     #[must_use]
     pub fn new(typename: impl Into<SmolStr>, value: impl Into<Payload>) -> Self {
-        Self {
-            typename: typename.into(),
-            value: Some(value.into()),
-        }
+        Self { typename: typename.into(), value: Some(value.into()) }
     }
 
     /// A value of a Rust type. Allocates only if the encoding is longer than a [`Payload`] holds in place.
     #[must_use]
     pub fn of<T: Value>(value: &T) -> Self {
-        Self {
-            typename: SmolStr::new_static(T::TYPENAME),
-            value: Some(value.encode()),
-        }
+        Self { typename: SmolStr::new_static(T::TYPENAME), value: Some(value.encode()) }
     }
 
     /// Does it say that it is a `T`? An absent value says so too.
@@ -62,9 +56,7 @@ impl TypedValue {
         check_typename::<T>(&self.typename)?;
         match &self.value {
             Some(bytes) => T::decode(bytes),
-            None => Err(ValueError::Absent {
-                expected: T::TYPENAME,
-            }),
+            None => Err(ValueError::Absent { expected: T::TYPENAME }),
         }
     }
 
@@ -129,10 +121,7 @@ pub(crate) fn check_typename<T: Value>(found: &SmolStr) -> Result<(), ValueError
     if found == T::TYPENAME {
         return Ok(());
     }
-    Err(ValueError::OtherType {
-        expected: T::TYPENAME,
-        found: found.clone(),
-    })
+    Err(ValueError::OtherType { expected: T::TYPENAME, found: found.clone() })
 }
 
 /// A value that is not what was expected. The fault of who wrote it or of who reads it; nothing was changed.
@@ -167,10 +156,7 @@ impl ValueError {
     /// For a [`Value::decode`]: these bytes are no encoding of `typename`. `what` is a text or an error.
     #[must_use]
     pub fn malformed(typename: &'static str, what: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Malformed {
-            typename,
-            source: what.into(),
-        }
+        Self::Malformed { typename, source: what.into() }
     }
 }
 
@@ -180,28 +166,17 @@ mod tests {
 
     #[test]
     fn absent_empty_mistyped_and_malformed_are_told_apart() {
-        let absent = TypedValue {
-            typename: i64::TYPENAME.into(),
-            value: None,
-        };
+        let absent = TypedValue { typename: i64::TYPENAME.into(), value: None };
         assert!(absent.is::<i64>());
         assert!(matches!(absent.get::<i64>(), Err(ValueError::Absent { .. })));
-        assert_eq!(
-            TypedValue::new(i64::TYPENAME, Payload::EMPTY)
-                .get::<i64>()
-                .unwrap(),
-            0
-        );
+        assert_eq!(TypedValue::new(i64::TYPENAME, Payload::EMPTY).get::<i64>().unwrap(), 0);
         assert!(matches!(
             TypedValue::from(1_i32).get::<i64>(),
             Err(ValueError::OtherType { expected: i64::TYPENAME, found }) if found == i32::TYPENAME
         ));
         assert!(matches!(
             TypedValue::new(i64::TYPENAME, &[0xff][..]).get::<i64>(),
-            Err(ValueError::Malformed {
-                typename: i64::TYPENAME,
-                ..
-            })
+            Err(ValueError::Malformed { typename: i64::TYPENAME, .. })
         ));
     }
 

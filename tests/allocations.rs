@@ -3,12 +3,7 @@
 //! Inside one epoch: a message, a state read and written, a message to another id. An egress record is counted apart, for it
 //! lives on in the session's outbox; cuts and commits are counted per epoch.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests say failure by a panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say failure by a panic")]
 
 #[path = "../benches/bed/mod.rs"]
 mod bed;
@@ -53,9 +48,7 @@ impl StatefulFunction for Ring {
 fn module() -> Module {
     let ring = |function_type: TypeName, is_loud: bool| Ring {
         count: PersistedValue::new("count"),
-        ring: (0..IDS)
-            .map(|id| Address::new(function_type.clone(), &id.to_string()).unwrap())
-            .collect(),
+        ring: (0..IDS).map(|id| Address::new(function_type.clone(), &id.to_string()).unwrap()).collect(),
         is_loud,
     };
     Module::new()
@@ -71,21 +64,11 @@ fn board(directory: &std::path::Path, target: &TypeName) -> Bed {
          ---\nkind: fogfun.mqtt.v1/egress\nspec:\n  id: test/out\n  address: mqtt://broker\n  topic: out/{{caller.id}}\n  \
          qos: 0\n  format: number\n"
     );
-    let plan = Plan {
-        workers: 1,
-        pause: Duration::from_ticks(0),
-        is_real_time: false,
-    };
+    let plan = Plan { workers: 1, pause: Duration::from_ticks(0), is_real_time: false };
     let mut bed = Bed::start(directory, application(module(), &yaml), &plan);
     bed.settle();
     let mut packet = BytesMut::new();
-    publish(
-        "in/0",
-        b"\x09\x01\0\0\0\0\0\0\0",
-        Qos::AtLeastOnce,
-        1,
-        &mut packet,
-    );
+    publish("in/0", b"\x09\x01\0\0\0\0\0\0\0", Qos::AtLeastOnce, 1, &mut packet);
     bed.receive(0, packet.freeze());
     bed.drain();
     // Every id, every vector and every epoch's buffers have been used.

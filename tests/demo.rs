@@ -8,10 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 fn demo(arguments: &[&str], temporary: &tempfile::TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fogfun"));
-    command
-        .arg("demo")
-        .args(arguments)
-        .env("TMPDIR", temporary.path());
+    command.arg("demo").args(arguments).env("TMPDIR", temporary.path());
     command
 }
 
@@ -27,9 +24,7 @@ fn is_empty(directory: &tempfile::TempDir) -> bool {
 #[test]
 fn books_balance_though_the_node_is_killed() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = demo(&["--seconds", "5", "--kills", "4", "--json"], &temporary)
-        .output()
-        .unwrap();
+    let output = demo(&["--seconds", "5", "--kills", "4", "--json"], &temporary).output().unwrap();
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     let result: serde_json::Value = serde_json::from_str(&stdout).unwrap();
@@ -50,19 +45,13 @@ fn with_qos_1_state_is_right_and_repeats_are_told_by_their_id() {
     let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
     let last = stdout.lines().last().unwrap();
-    assert!(
-        last.starts_with("The books balance: 640 events sent, 640 counted"),
-        "{last}"
-    );
+    assert!(last.starts_with("The books balance: 640 events sent, 640 counted"), "{last}");
 }
 
 #[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
-    let child = demo(&["--plain"], &temporary)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = demo(&["--plain"], &temporary).stdout(std::process::Stdio::piped()).spawn().unwrap();
     while is_empty(&temporary) {
         std::thread::yield_now();
     }
@@ -77,10 +66,7 @@ fn a_node_that_cannot_start_is_explained() {
     let deep = temporary.path().join("d".repeat(200));
     std::fs::create_dir(&deep).unwrap();
     // The path of its admin socket is longer than the system allows.
-    let output = demo(&["--plain"], &temporary)
-        .env("TMPDIR", &deep)
-        .output()
-        .unwrap();
+    let output = demo(&["--plain"], &temporary).env("TMPDIR", &deep).output().unwrap();
     let (_, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("the node ended by itself"), "{stderr}");

@@ -12,37 +12,21 @@ use fogfun::state::key::{Direction, Key};
 use fogfun::store::{LogEntry, Store, StoreLimits};
 use fogfun::store::{StoreCommand, StoreEvent};
 
-const LIMITS: StoreLimits = StoreLimits {
-    segment_bytes: 8192,
-    log_bytes_max: 100_000,
-    fold_keys: 10,
-};
+const LIMITS: StoreLimits = StoreLimits { segment_bytes: 8192, log_bytes_max: 100_000, fold_keys: 10 };
 
 fn entries() -> Vec<LogEntry> {
     let mut builder = FrameBuilder::default();
-    let state = |id| Key::State {
-        id,
-        function_type: "shop/fridge",
-        name: "sum",
-        subkey: b"x",
-    };
+    let state = |id| Key::State { id, function_type: "shop/fridge", name: "sum", subkey: b"x" };
     builder.put(&state("kitchen"), |out| out.extend(b"21.5"));
     builder.delete(&state("cellar"));
     let mut sections = Vec::new();
     builder.finish(&mut sections);
-    let progress = Key::Progress {
-        id: "in",
-        incarnation: 2,
-        direction: Direction::In,
-    };
+    let progress = Key::Progress { id: "in", incarnation: 2, direction: Direction::In };
     vec![
         LogEntry::Frame {
             view: 1,
             epoch: Epoch(7),
-            time: TimeStamp {
-                runtime_ms: 1234,
-                proven: Some((1200, 1_700_000_000_000)),
-            },
+            time: TimeStamp { runtime_ms: 1234, proven: Some((1200, 1_700_000_000_000)) },
             sections: vec![sections],
         },
         LogEntry::SessionRecords {
@@ -55,9 +39,7 @@ fn entries() -> Vec<LogEntry> {
 }
 
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, written).unwrap();
     }

@@ -5,12 +5,7 @@
 //! on the same data directory. Afterwards every id's count and every record received, in order, must be right. The nightly form
 //! (`FOGFUN_NIGHTLY=1`) takes six times as long and dies twenty times; `SEED` repeats a run's choice of kills.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests say failure by a panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say failure by a panic")]
 
 mod support;
 
@@ -53,12 +48,8 @@ enum Log {
     Tiny,
 }
 
-const COMMIT: &[Failpoint] = &[
-    Failpoint::AfterWrite,
-    Failpoint::AfterSync,
-    Failpoint::BeforePubrec,
-    Failpoint::AfterPubrec,
-];
+const COMMIT: &[Failpoint] =
+    &[Failpoint::AfterWrite, Failpoint::AfterSync, Failpoint::BeforePubrec, Failpoint::AfterPubrec];
 
 const QOS_2: Case = Case {
     version: Version::Mqtt5,
@@ -82,37 +73,22 @@ fn three_workers_lose_and_double_nothing() {
 
 #[test]
 fn messages_between_workers_are_neither_lost_nor_doubled() {
-    run(Case {
-        workers: 3,
-        target: "counting/relay",
-        ..QOS_2
-    });
+    run(Case { workers: 3, target: "counting/relay", ..QOS_2 });
 }
 
 #[test]
 fn a_clean_restart_of_the_broker_under_way_changes_nothing() {
-    run(Case {
-        workers: 3,
-        broker_restarts: 2,
-        ..QOS_2
-    });
+    run(Case { workers: 3, broker_restarts: 2, ..QOS_2 });
 }
 
 #[test]
 fn a_death_during_a_fold_or_at_a_segments_release_changes_nothing() {
-    run(Case {
-        points: &[Failpoint::DuringFold, Failpoint::AtSegmentRelease],
-        log: Log::Tiny,
-        ..QOS_2
-    });
+    run(Case { points: &[Failpoint::DuringFold, Failpoint::AtSegmentRelease], log: Log::Tiny, ..QOS_2 });
 }
 
 #[test]
 fn mqtt_3_1_1_is_exactly_once_too() {
-    run(Case {
-        version: Version::Mqtt311,
-        ..QOS_2
-    });
+    run(Case { version: Version::Mqtt311, ..QOS_2 });
 }
 
 #[test]
@@ -157,10 +133,7 @@ fn run(case: Case) {
     let begin = Instant::now();
     let random_deaths = die_under_way(case, &mut node, &mut broker, &mut seeded, begin);
     assert_eq!(node.failpoints().len(), deaths as usize);
-    assert!(
-        !publishing.is_finished(),
-        "the deaths were to fall into the publishing, which is over"
-    );
+    assert!(!publishing.is_finished(), "the deaths were to fall into the publishing, which is over");
     let published = publishing.join().unwrap();
     assert!(Duration::from_secs(seconds) <= published.took + Duration::from_millis(100));
 
@@ -234,11 +207,7 @@ fn die_once(node: &mut Node, point: Failpoint, seeded: &mut Seeded, case: Case) 
     };
     node.start_to_die(point, passing);
     let died = node.wait_death(point, node::PATIENCE);
-    assert!(
-        died,
-        "the node never came to {point:?} for the {passing}th time\n{}",
-        node.log_tail()
-    );
+    assert!(died, "the node never came to {point:?} for the {passing}th time\n{}", node.log_tail());
 }
 
 fn node_of(case: Case, port: u16) -> Node {
@@ -250,11 +219,7 @@ fn node_of(case: Case, port: u16) -> Node {
         message_ids: case.qos == Qos::AtLeastOnce,
     };
     let workers = case.workers.to_string();
-    let mut node = Node::new(
-        &node::example("counting"),
-        &module.text(),
-        &["--workers", &workers],
-    );
+    let mut node = Node::new(&node::example("counting"), &module.text(), &["--workers", &workers]);
     if case.log == Log::Tiny {
         let board = node.write_file("board.toml", TINY_LOG);
         node.set_arguments(&["--workers", &workers, "--board", board.to_str().unwrap()]);

@@ -1,11 +1,6 @@
 //! Can the instruments be trusted? What the other tests measure with is measured here first, against a real broker alone.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests say failure by a panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say failure by a panic")]
 
 mod support;
 
@@ -37,14 +32,7 @@ fn script(messages: u64, topics: u64) -> (Vec<ToPublish>, BTreeMap<String, u64>)
 }
 
 fn pace(port: u16, version: Version, qos: Qos, per_second: u32) -> Pace {
-    Pace {
-        port,
-        version,
-        client_id: "publisher".to_owned(),
-        qos,
-        per_second,
-        window: 100,
-    }
+    Pace { port, version, client_id: "publisher".to_owned(), qos, per_second, window: 100 }
 }
 
 /// Publishes through a broker that stops and starts again `restarts` times meanwhile.
@@ -57,10 +45,7 @@ fn relay(
     let mut broker = Mosquitto::start(tuning)?;
     let subscriber = Subscriber::start(broker.port, version, "subscriber", "out/#", qos);
     let (script, expected) = script(2_000, 10);
-    let publisher = publish(
-        pace(broker.port, version, qos, 1_000 * (1 + 2 / (1 + restarts))),
-        script,
-    );
+    let publisher = publish(pace(broker.port, version, qos, 1_000 * (1 + 2 / (1 + restarts))), script);
     for _ in 0..restarts {
         std::thread::sleep(Duration::from_millis(500));
         broker.stop();
@@ -82,11 +67,7 @@ fn every_quality_arrives_in_order_in_both_versions() {
             assert_eq!(books::check(&records, &expected), Ok(()), "{version:?} {qos:?}");
             assert!(records.iter().all(|record| record.qos == qos as u8));
             let numbered = records[7].property("number") == Some("7");
-            assert_eq!(
-                numbered,
-                version == Version::Mqtt5,
-                "user properties are MQTT 5's"
-            );
+            assert_eq!(numbered, version == Version::Mqtt5, "user properties are MQTT 5's");
         }
     }
 }
@@ -107,19 +88,9 @@ fn publishers_keep_to_their_pace() {
         return;
     };
     let (script, _) = script(500, 10);
-    let published = publish(pace(broker.port, Version::Mqtt5, Qos::ExactlyOnce, 500), script)
-        .join()
-        .unwrap();
-    assert!(
-        Duration::from_millis(990) < published.took,
-        "{:?}",
-        published.took
-    );
-    assert!(
-        published.took < Duration::from_millis(1_800),
-        "{:?}",
-        published.took
-    );
+    let published = publish(pace(broker.port, Version::Mqtt5, Qos::ExactlyOnce, 500), script).join().unwrap();
+    assert!(Duration::from_millis(990) < published.took, "{:?}", published.took);
+    assert!(published.took < Duration::from_millis(1_800), "{:?}", published.took);
 }
 
 fn record(topic: &str, text: &str, id: &str) -> Record {
@@ -142,27 +113,17 @@ fn the_books_notice_loss_repeats_disorder_and_strangers() {
     };
     assert!(judged(&["1 1", "2 2", "3 3"]));
     assert!(!judged(&["1 1", "2 2"]), "the last was lost");
-    assert!(
-        !judged(&["1 2", "2 3", "3 4"]),
-        "the first was lost before it was counted"
-    );
+    assert!(!judged(&["1 2", "2 3", "3 4"]), "the first was lost before it was counted");
     assert!(!judged(&["1 1", "2 3", "3 2"]), "two were counted out of order");
     assert!(!judged(&["1 1", "3 3", "2 2"]), "two were published out of order");
     assert!(!judged(&["1 1", "2 2", "2 2", "3 3"]), "one was published twice");
     assert!(!judged(&["1 1", "2 2", "3 2", "4 3"]), "one was counted twice");
-    assert!(
-        books::check(&[record("out/b", "1 1", "")], &BTreeMap::new()).is_err(),
-        "a stranger's topic"
-    );
+    assert!(books::check(&[record("out/b", "1 1", "")], &BTreeMap::new()).is_err(), "a stranger's topic");
 }
 
 #[test]
 fn repeats_are_told_by_message_id_alone() {
-    let records = [
-        record("t", "1 1", "x"),
-        record("t", "1 1", "y"),
-        record("t", "1 1", "x"),
-    ];
+    let records = [record("t", "1 1", "x"), record("t", "1 1", "y"), record("t", "1 1", "x")];
     assert_eq!(books::without_repeats(&records, "id").len(), 2);
     assert_eq!(books::without_repeats(&records, "other").len(), 3);
 }

@@ -2,12 +2,7 @@
 //!
 //! Skipped, loudly, where no `mosquitto` is installed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "a test"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -50,11 +45,7 @@ fn mosquitto() -> Option<Mosquitto> {
     let binary = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())?;
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mosquitto.conf");
     std::fs::write(
@@ -69,11 +60,7 @@ fn mosquitto() -> Option<Mosquitto> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mosquitto = Mosquitto {
-        child,
-        port,
-        _directory: directory,
-    };
+    let mosquitto = Mosquitto { child, port, _directory: directory };
     let deadline = Clock::now() + Duration::from_secs(5);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Clock::now() < deadline, "mosquitto does not listen");
@@ -85,12 +72,7 @@ fn mosquitto() -> Option<Mosquitto> {
 fn config(name: &'static str, protocol: Protocol, role: Role) -> Arc<SessionConfig> {
     Arc::new(SessionConfig {
         name: TypeName::from_static(name),
-        broker: Broker {
-            host: "127.0.0.1".into(),
-            port: 0,
-            protocol,
-            tls: None,
-        },
+        broker: Broker { host: "127.0.0.1".into(), port: 0, protocol, tls: None },
         client_id: name.replace('/', "-"),
         session_expiry: Duration::from_secs(3600),
         user: None,
@@ -113,10 +95,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        Self {
-            stream,
-            input: BytesMut::new(),
-        }
+        Self { stream, input: BytesMut::new() }
     }
 
     /// What has come; `None` at the end.
@@ -246,9 +225,7 @@ impl Relay {
                         };
                         self.input(1, SessionInput::Send(record));
                     }
-                    SessionOutput::Record {
-                        number, key, value, ..
-                    } => {
+                    SessionOutput::Record { number, key, value, .. } => {
                         self.records[place] = number;
                         self.tail.push((key, Some(value)));
                     }
@@ -279,13 +256,7 @@ impl Relay {
                     self.input(place, SessionInput::Disconnected { connection, cause });
                 }
                 Some(bytes) if bytes.is_empty() => {}
-                Some(bytes) => self.input(
-                    place,
-                    SessionInput::Received {
-                        connection,
-                        bytes: bytes.into(),
-                    },
-                ),
+                Some(bytes) => self.input(place, SessionInput::Received { connection, bytes: bytes.into() }),
             }
         }
         let now = self.now();
@@ -334,11 +305,7 @@ fn relay(protocol: Protocol) {
         eprintln!("SKIPPED: no mosquitto installed");
         return;
     };
-    let pattern = TopicPattern {
-        text: "in/+".into(),
-        filter: "in/+".into(),
-        levels: vec![],
-    };
+    let pattern = TopicPattern { text: "in/+".into(), filter: "in/+".into(), levels: vec![] };
     let subscription = Subscription {
         pattern,
         qos: Qos::ExactlyOnce,
@@ -349,22 +316,13 @@ fn relay(protocol: Protocol) {
         id: IdSource::None,
         message_id: None,
     };
-    let ingress = Role::Ingress {
-        subscriptions: vec![subscription],
-    };
-    let egress = Role::Egress(EgressConfig {
-        topic: None,
-        qos: Qos::ExactlyOnce,
-        retain: false,
-        format: Format::Raw,
-    });
+    let ingress = Role::Ingress { subscriptions: vec![subscription] };
+    let egress =
+        Role::Egress(EgressConfig { topic: None, qos: Qos::ExactlyOnce, retain: false, format: Format::Raw });
     let mut relay = Relay {
         started: Clock::now(),
         port: mosquitto.port,
-        configs: [
-            config("test/in", protocol, ingress),
-            config("test/out", protocol, egress),
-        ],
+        configs: [config("test/in", protocol, ingress), config("test/out", protocol, egress)],
         sessions: vec![],
         sockets: [None, None],
         log: vec![],
@@ -376,15 +334,9 @@ fn relay(protocol: Protocol) {
     };
     relay.build();
     let mut subscriber = Client::connect(mosquitto.port, "subscriber");
-    let filter = Filter {
-        filter: "out/#".into(),
-        qos: Qos::ExactlyOnce,
-        retain_handling: RetainHandling::Always,
-    };
-    subscriber.send(&Packet::Subscribe {
-        id: 1,
-        filters: vec![filter],
-    });
+    let filter =
+        Filter { filter: "out/#".into(), qos: Qos::ExactlyOnce, retain_handling: RetainHandling::Always };
+    subscriber.send(&Packet::Subscribe { id: 1, filters: vec![filter] });
     let mut publisher = Client::connect(mosquitto.port, "publisher");
     for _ in 0..100 {
         relay.read_sockets();
@@ -422,10 +374,7 @@ fn relay(protocol: Protocol) {
             match packet {
                 Packet::Publish(publish) => {
                     seen.push(std::str::from_utf8(&publish.payload).unwrap().parse().unwrap());
-                    subscriber.send(&Packet::PubRec {
-                        id: publish.id,
-                        reason: 0,
-                    });
+                    subscriber.send(&Packet::PubRec { id: publish.id, reason: 0 });
                 }
                 Packet::PubRel { id, .. } => subscriber.send(&Packet::PubComp { id, reason: 0 }),
                 _ => {}
@@ -450,16 +399,9 @@ fn relay(protocol: Protocol) {
         }
     }
     let distinct: BTreeSet<usize> = seen.iter().copied().collect();
-    eprintln!(
-        "{protocol:?}: {} seen, {crashes} crashes, {} guard hits",
-        seen.len(),
-        relay.guard_hits
-    );
+    eprintln!("{protocol:?}: {} seen, {crashes} crashes, {} guard hits", seen.len(), relay.guard_hits);
     assert_eq!(distinct.len(), RECORDS, "lost");
-    assert!(
-        seen.is_sorted() && seen.len() == RECORDS,
-        "doubled or out of order"
-    );
+    assert!(seen.is_sorted() && seen.len() == RECORDS, "doubled or out of order");
     assert!(5 < crashes);
 }
 

@@ -2,12 +2,7 @@
 //!
 //! Tests (from a `#[cfg(test)]` on, and files under `tests`) and comments are not part of the architecture.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests say failure by a panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say failure by a panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -67,10 +62,9 @@ fn modules_name_only_lower_layers() {
                 (None, _) => wrong.push(format!("{module} is not in the table")),
                 // A name re-exported at the crate's root.
                 (_, None) if named.starts_with(char::is_uppercase) => {}
-                (_, None) => wrong.push(format!(
-                    "{} names {named}, which is not in the table",
-                    path.display()
-                )),
+                (_, None) => {
+                    wrong.push(format!("{} names {named}, which is not in the table", path.display()))
+                }
                 (Some(_), Some(_)) if exceptions.contains(&edge) => {}
                 (Some(own), Some(other)) if own <= other => {}
                 _ => wrong.push(format!("{} names {named}, which is above it", path.display())),
@@ -89,10 +83,7 @@ fn only_the_shell_names_the_operating_system() {
         }
         for (word, instead) in OF_THE_SHELL {
             if code.contains(word) {
-                wrong.push(format!(
-                    "{}: `{word}` belongs to the shell; use {instead}",
-                    path.display()
-                ));
+                wrong.push(format!("{}: `{word}` belongs to the shell; use {instead}", path.display()));
             }
         }
     }
@@ -171,10 +162,7 @@ fn layers_in(architecture: &str) -> BTreeMap<String, usize> {
 /// Lines of the form "- `a` names `b`: why".
 fn exceptions_in(architecture: &str) -> BTreeSet<(String, String)> {
     let mut exceptions = BTreeSet::new();
-    for line in architecture
-        .lines()
-        .filter(|line| line.starts_with("- `") && line.contains("` names `"))
-    {
+    for line in architecture.lines().filter(|line| line.starts_with("- `") && line.contains("` names `")) {
         let mut names = line.split('`').skip(1).step_by(2);
         if let (Some(from), Some(to)) = (names.next(), names.next()) {
             exceptions.insert((from.to_owned(), to.to_owned()));
@@ -195,9 +183,7 @@ fn named_modules(code: &str) -> BTreeSet<String> {
             }
             Some(group) => {
                 let group = group.split('}').next().unwrap_or_default();
-                let firsts = group
-                    .split(',')
-                    .map(|name| name.trim().split("::").next().unwrap_or_default());
+                let firsts = group.split(',').map(|name| name.trim().split("::").next().unwrap_or_default());
                 named.extend(firsts.filter(|name| !name.is_empty()).map(str::to_owned));
             }
         }
@@ -208,17 +194,12 @@ fn named_modules(code: &str) -> BTreeSet<String> {
 /// The sources of the library and the binary, without tests and comments.
 fn sources() -> impl Iterator<Item = (PathBuf, String)> {
     let is_test = |path: &PathBuf| {
-        path.ends_with("tests.rs")
-            || path
-                .components()
-                .any(|component| component.as_os_str() == "tests")
+        path.ends_with("tests.rs") || path.components().any(|component| component.as_os_str() == "tests")
     };
-    files_under(&root().join("src"), "rs")
-        .filter(move |path| !is_test(path))
-        .map(|path| {
-            let code = code_of(&read(&path));
-            (path.strip_prefix(root().join("src")).unwrap().to_owned(), code)
-        })
+    files_under(&root().join("src"), "rs").filter(move |path| !is_test(path)).map(|path| {
+        let code = code_of(&read(&path));
+        (path.strip_prefix(root().join("src")).unwrap().to_owned(), code)
+    })
 }
 
 fn code_of(text: &str) -> String {
@@ -239,14 +220,11 @@ fn module_of(path: &Path) -> String {
 }
 
 fn links_in(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices("](")
-        .filter_map(|(at, opening)| text[at + opening.len()..].split(')').next())
+    text.match_indices("](").filter_map(|(at, opening)| text[at + opening.len()..].split(')').next())
 }
 
 fn rust_files() -> impl Iterator<Item = PathBuf> {
-    ["src", "tests", "benches", "examples"]
-        .into_iter()
-        .flat_map(|name| files_under(&root().join(name), "rs"))
+    ["src", "tests", "benches", "examples"].into_iter().flat_map(|name| files_under(&root().join(name), "rs"))
 }
 
 /// All files with this ending, in order; none if there is no such directory.
@@ -278,16 +256,10 @@ fn the_readers_of_this_test_read() {
         "use crate::{address::X, state::key};\nfn f() { crate::node::g() } // crate::cli\n#[cfg(test)]\ncrate::sim",
     );
     let named = named_modules(&code);
-    assert_eq!(
-        named.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["address", "node", "state"]
-    );
+    assert_eq!(named.iter().map(String::as_str).collect::<Vec<_>>(), ["address", "node", "state"]);
     let text = "| 2 | `cli`, `run` | x |\n| 10 | `store` | y |\n- `store` names `cli`: because\n";
     assert_eq!(layers_in(text).get("run"), Some(&2));
     assert_eq!(layers_in(text).get("store"), Some(&10));
     assert!(exceptions_in(text).contains(&("store".to_owned(), "cli".to_owned())));
-    assert_eq!(
-        links_in("see [a](b.md#c) and [d](e)").collect::<Vec<_>>(),
-        ["b.md#c", "e"]
-    );
+    assert_eq!(links_in("see [a](b.md#c) and [d](e)").collect::<Vec<_>>(), ["b.md#c", "e"]);
 }

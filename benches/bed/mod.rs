@@ -24,8 +24,8 @@ use fogfun::module::{Application, Board, Specification};
 use fogfun::mqtt::codec::{ConnAck, Packet, PublishRef, write, write_publish};
 use fogfun::mqtt::config::{Protocol, Qos};
 use fogfun::mqtt::session::{ConnectionNumber, SessionInput, SessionStart};
-use fogfun::node::{Node, NodeConfig, NodeInput, NodeOutput, StoreCommand, StoreEvent};
-use fogfun::store::{Store, StoreLimits};
+use fogfun::node::{Node, NodeConfig, NodeInput, NodeOutput};
+use fogfun::store::{Store, StoreCommand, StoreEvent, StoreLimits};
 use fogfun::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 use fogfun::worker::{Notes, Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
 
@@ -139,11 +139,7 @@ impl Bed {
         Self {
             workers,
             node: Node::new(config, now),
-            store: if plan.is_real_time {
-                on_thread(store)
-            } else {
-                StoreSide::Here(Box::new(store))
-            },
+            store: if plan.is_real_time { on_thread(store) } else { StoreSide::Here(Box::new(store)) },
             application,
             connections: vec![None; sessions],
             answers: vec![BytesMut::new(); sessions],
@@ -198,10 +194,7 @@ impl Bed {
             return;
         };
         let input = SessionInput::Received { connection, bytes };
-        let input = WorkerInput::Session {
-            session: SessionIndex(session),
-            input,
-        };
+        let input = WorkerInput::Session { session: SessionIndex(session), input };
         let owner = self.owner(session);
         self.workers[owner].handle_input(self.now, input);
     }
@@ -262,11 +255,7 @@ impl Bed {
                     worker.handle_input(now, WorkerInput::Folded { epoch });
                 }
             }
-            NodeOutput::Synced {
-                worker,
-                session,
-                record,
-            } => {
+            NodeOutput::Synced { worker, session, record } => {
                 self.workers[worker.0].handle_input(now, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => match &mut self.store {
@@ -288,35 +277,14 @@ impl Bed {
                 self.workers[to.0].handle_input(now, WorkerInput::Channel { from: worker, items });
             }
             WorkerOutput::Activity(activity) => {
-                self.node
-                    .handle_input(now, NodeInput::Activity { worker, activity });
+                self.node.handle_input(now, NodeInput::Activity { worker, activity });
             }
             WorkerOutput::Section { epoch, sections } => {
                 self.counts.section_bytes += sections.len() as u64;
-                self.node.handle_input(
-                    now,
-                    NodeInput::Section {
-                        worker,
-                        epoch,
-                        sections,
-                    },
-                );
+                self.node.handle_input(now, NodeInput::Section { worker, epoch, sections });
             }
-            WorkerOutput::Record {
-                session,
-                number,
-                deadline,
-                key,
-                value,
-            } => {
-                let record = NodeInput::Record {
-                    worker,
-                    session,
-                    number,
-                    deadline,
-                    key,
-                    value,
-                };
+            WorkerOutput::Record { session, number, deadline, key, value } => {
+                let record = NodeInput::Record { worker, session, number, deadline, key, value };
                 self.node.handle_input(now, record);
             }
             WorkerOutput::FoldWanted => self.node.handle_input(now, NodeInput::FoldWanted),
@@ -334,7 +302,10 @@ impl Bed {
                     eprintln!("event {kind}: {text}");
                 }
             }
-            WorkerOutput::Close { .. } | WorkerOutput::Admin { .. } | WorkerOutput::Stopped => {}
+            WorkerOutput::Close { .. }
+            | WorkerOutput::Read { .. }
+            | WorkerOutput::Admin { .. }
+            | WorkerOutput::Stopped => {}
         }
     }
 }
@@ -393,10 +364,7 @@ fn answer(mut packets: &[u8], out: &mut BytesMut, counts: &mut Counts) {
                 counts.acknowledged += 1;
                 continue;
             }
-            8 => Packet::SubAck {
-                id: word(0),
-                reasons: vec![1],
-            },
+            8 => Packet::SubAck { id: word(0), reasons: vec![1] },
             12 => Packet::PingResp,
             _ => continue,
         };
@@ -424,13 +392,6 @@ pub fn publish(topic: &str, payload: &[u8], qos: Qos, id: u16, out: &mut BytesMu
 /// A field of one of our files in `/proc/self`, in its unit.
 pub fn of_process(file: &str, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .unwrap_or("0");
-    line.trim_start_matches(':')
-        .split_whitespace()
-        .next()
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(0)
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+    line.trim_start_matches(':').split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }

@@ -24,12 +24,7 @@ pub fn run(port: u16, qos: Qos) {
         return;
     };
     wire::subscribe(Version::Mqtt5, FILTER, qos, &mut connection.out);
-    let mut echo = Echo {
-        waiting: VecDeque::new(),
-        in_flight: 0,
-        window: receive_maximum,
-        next_id: 1,
-    };
+    let mut echo = Echo { waiting: VecDeque::new(), in_flight: 0, window: receive_maximum, next_id: 1 };
     while echo.turn(&mut connection).is_ok() {}
 }
 

@@ -34,16 +34,7 @@ impl Load {
         let acknowledged = connection.wait_packet().expect("the broker is there");
         assert_eq!(acknowledged, Received::SubAck { failed: None });
         let begin = Instant::now();
-        Self {
-            connection,
-            qos,
-            begin,
-            sent: 0,
-            received: 0,
-            in_flight: 0,
-            window,
-            latencies: Vec::new(),
-        }
+        Self { connection, qos, begin, sent: 0, received: 0, in_flight: 0, window, latencies: Vec::new() }
     }
 
     /// Keeps `under_way` records between us and us until `count` have come back; says how long that took.
@@ -109,12 +100,7 @@ impl Load {
         let before = Instant::now();
         self.connection.pump(wait).expect("the broker is there");
         let silent = wait == SILENCE_MAX && wait <= before.elapsed();
-        assert!(
-            !silent,
-            "{} of {} records did not come back",
-            self.sent - self.received,
-            self.sent
-        );
+        assert!(!silent, "{} of {} records did not come back", self.sent - self.received, self.sent);
         while let Some(packet) = self.connection.packet() {
             self.handle(packet);
         }
@@ -130,13 +116,9 @@ impl Load {
                     Qos::ExactlyOnce => wire::acknowledge(Acknowledge::Rec, publish.pkid, out),
                 }
                 let text = std::str::from_utf8(&publish.payload).expect("we sent text");
-                let sent = text
-                    .rsplit(' ')
-                    .next()
-                    .and_then(|digits| digits.parse().ok())
-                    .expect("an instant");
-                self.latencies
-                    .push(self.begin.elapsed().saturating_sub(Duration::from_nanos(sent)));
+                let sent =
+                    text.rsplit(' ').next().and_then(|digits| digits.parse().ok()).expect("an instant");
+                self.latencies.push(self.begin.elapsed().saturating_sub(Duration::from_nanos(sent)));
                 self.received += 1;
             }
             Received::PubRel { id } => wire::acknowledge(Acknowledge::Comp, id, out),

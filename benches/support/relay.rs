@@ -31,11 +31,7 @@ impl Relay {
                 let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
                 command.args(["echo", &broker.port.to_string(), &(qos as u8).to_string()]);
                 command.stdin(Stdio::null());
-                (
-                    Self::Echo(command.spawn().expect("this program can be run")),
-                    echo::CLIENT_ID,
-                    echo::FILTER,
-                )
+                (Self::Echo(command.spawn().expect("this program can be run")), echo::CLIENT_ID, echo::FILTER)
             }
             Kind::Node => {
                 let module = ModuleYaml {

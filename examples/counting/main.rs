@@ -30,10 +30,7 @@ struct Count {
 
 impl Count {
     fn new(then: Then) -> Self {
-        Self {
-            count: PersistedValue::new("count"),
-            then,
-        }
+        Self { count: PersistedValue::new("count"), then }
     }
 }
 

@@ -113,17 +113,11 @@ impl Fridge {
         let alarms = self.alarms.update(context, |alarms| alarms.unwrap_or(0) + 1)?;
         let celsius = self.known(context)?.last;
         let seconds = self.patience.as_secs();
-        context.egress(
-            &ALARMS,
-            format!("alarm {alarms}: {celsius} °C, warm for {seconds} s"),
-        )
+        context.egress(&ALARMS, format!("alarm {alarms}: {celsius} °C, warm for {seconds} s"))
     }
 
     fn known(&self, context: &mut Context<'_>) -> Result<Statistics, FunctionError> {
-        let Json(statistics) = self
-            .statistics
-            .get(context)?
-            .unwrap_or(Json(Statistics::default()));
+        let Json(statistics) = self.statistics.get(context)?.unwrap_or(Json(Statistics::default()));
         Ok(statistics)
     }
 }
@@ -142,16 +136,8 @@ impl Statistics {
     fn add(&mut self, celsius: f64) {
         let is_first = self.count == 0;
         self.count += 1;
-        self.minimum = if is_first {
-            celsius
-        } else {
-            self.minimum.min(celsius)
-        };
-        self.maximum = if is_first {
-            celsius
-        } else {
-            self.maximum.max(celsius)
-        };
+        self.minimum = if is_first { celsius } else { self.minimum.min(celsius) };
+        self.maximum = if is_first { celsius } else { self.maximum.max(celsius) };
         self.mean += (celsius - self.mean) / self.count as f64;
         self.last = celsius;
     }
@@ -183,13 +169,7 @@ mod tests {
         harness.invoke(&fridge("kitchen"), 4.0).unwrap();
         let effects = harness.invoke(&fridge("kitchen"), 5.0).unwrap();
         let Json(published) = effects.egress[0].value.get::<Json<Statistics>>().unwrap();
-        let expected = Statistics {
-            count: 2,
-            minimum: 4.0,
-            maximum: 5.0,
-            mean: 4.5,
-            last: 5.0,
-        };
+        let expected = Statistics { count: 2, minimum: 4.0, maximum: 5.0, mean: 4.5, last: 5.0 };
         assert_eq!(published, expected);
     }
 
@@ -198,13 +178,7 @@ mod tests {
         let mut harness = Harness::new(Fridge::new(PATIENCE));
         let effects = harness.invoke(&fridge("kitchen"), 9.0).unwrap();
         assert!(matches!(&effects.delayed[..], [DelayedEffect::Send { delay, .. }] if *delay == PATIENCE));
-        assert!(
-            harness
-                .invoke(&fridge("kitchen"), 9.5)
-                .unwrap()
-                .delayed
-                .is_empty()
-        );
+        assert!(harness.invoke(&fridge("kitchen"), 9.5).unwrap().delayed.is_empty());
         let effects = harness.invoke(&fridge("kitchen"), 5.0).unwrap();
         assert!(matches!(&effects.delayed[..], [DelayedEffect::Cancel { token }] if token == TOKEN));
         let effects = harness.invoke(&fridge("kitchen"), Json(StillWarm)).unwrap();

@@ -47,11 +47,7 @@ pub(super) struct Run {
 
 /// Check a module.yaml and a board against this program; start nothing.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "check",
-    example = "{command_name} module.yaml --board rpi4"
-)]
+#[argh(subcommand, name = "check", example = "{command_name} module.yaml --board rpi4")]
 pub(super) struct Check {
     /// what to check; the program's own if it carries one, else module.yaml
     #[argh(positional)]
@@ -87,11 +83,7 @@ pub(super) struct Demo {
 
 /// How the node is.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "status",
-    example = "{command_name} --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "status", example = "{command_name} --data /var/lib/fogfun")]
 pub(super) struct Status {
     /// the data directory (default: data)
     #[argh(option, default = "PathBuf::from(\"data\")")]
@@ -103,11 +95,7 @@ pub(super) struct Status {
 
 /// After a degraded start: say what was lost, and accept it.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "doctor",
-    example = "{command_name} --accept --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "doctor", example = "{command_name} --accept --data /var/lib/fogfun")]
 pub(super) struct Doctor {
     /// accept the loss: the status is no longer degraded (the node must not run)
     #[argh(switch)]
@@ -164,11 +152,7 @@ pub(super) struct StateList {
 
 /// Show the states of one address, or one of them.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "get",
-    example = "{command_name} example/fridge kitchen statistics --json"
-)]
+#[argh(subcommand, name = "get", example = "{command_name} example/fridge kitchen statistics --json")]
 pub(super) struct StateGet {
     /// function type, namespace/name
     #[argh(positional)]
@@ -217,11 +201,7 @@ pub(super) struct StateSet {
 
 /// Delete all entries of one state.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "delete",
-    example = "{command_name} example/fridge kitchen statistics"
-)]
+#[argh(subcommand, name = "delete", example = "{command_name} example/fridge kitchen statistics")]
 pub(super) struct StateDelete {
     /// function type, namespace/name
     #[argh(positional)]
@@ -239,11 +219,7 @@ pub(super) struct StateDelete {
 
 /// Dead letters: messages and records that could not be handled.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "dlq",
-    example = "{command_name} list --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "dlq", example = "{command_name} list --data /var/lib/fogfun")]
 pub(super) struct Dlq {
     #[argh(subcommand)]
     pub(super) command: DlqCommand,
@@ -278,11 +254,7 @@ pub(super) struct DlqList {
 
 /// Show one dead letter.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "show",
-    example = "{command_name} KEY --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "show", example = "{command_name} KEY --data /var/lib/fogfun")]
 pub(super) struct DlqShow {
     /// the letter's key, as `dlq list` shows it
     #[argh(positional)]
@@ -297,11 +269,7 @@ pub(super) struct DlqShow {
 
 /// Send a dead letter again.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "retry",
-    example = "{command_name} KEY --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "retry", example = "{command_name} KEY --data /var/lib/fogfun")]
 pub(super) struct DlqRetry {
     /// the letter's key, as `dlq list` shows it
     #[argh(positional)]
@@ -313,11 +281,7 @@ pub(super) struct DlqRetry {
 
 /// Drop a dead letter for good.
 #[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "drop",
-    example = "{command_name} KEY --data /var/lib/fogfun"
-)]
+#[argh(subcommand, name = "drop", example = "{command_name} KEY --data /var/lib/fogfun")]
 pub(super) struct DlqDrop {
     /// the letter's key, as `dlq list` shows it
     #[argh(positional)]

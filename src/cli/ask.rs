@@ -42,24 +42,15 @@ pub(super) fn done(data: &Path, question: &AdminRequest, word: &str) -> Result<E
 /// Rows under a head, columns as wide as their widest cell.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
-        cells
-            .chain(head.get(column).map(|cell| cell.chars().count()))
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let mut text = String::new();
     for row in std::iter::once(&head).chain(rows) {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -71,9 +62,6 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "größer".to_owned(), "x".to_owned()]];
-        assert_eq!(
-            super::table(&["ID", "V", "T"], &rows),
-            "ID  V       T\na   größer  x\n"
-        );
+        assert_eq!(super::table(&["ID", "V", "T"], &rows), "ID  V       T\na   größer  x\n");
     }
 }

@@ -17,9 +17,7 @@ pub(super) fn show(value: &AdminValue) -> String {
         f32::TYPENAME => f32::decode(&bytes).ok().map(|value| value.to_string()),
         f64::TYPENAME => f64::decode(&bytes).ok().map(|value| value.to_string()),
         String::TYPENAME => String::decode(&bytes).ok().map(|value| format!("{value:?}")),
-        _ => serde_json::from_slice::<serde_json::Value>(&bytes)
-            .ok()
-            .map(|value| value.to_string()),
+        _ => serde_json::from_slice::<serde_json::Value>(&bytes).ok().map(|value| value.to_string()),
     };
     text.unwrap_or_else(|| format!("{} bytes", bytes.len()))
 }
@@ -36,10 +34,7 @@ pub(super) fn read(text: &str, typename: &str) -> Result<AdminValue, String> {
         String::TYPENAME => text.to_owned().encode(),
         _ => text.as_bytes().to_vec().into(),
     };
-    Ok(AdminValue {
-        typename: typename.to_owned(),
-        bytes: BASE64.encode(&payload),
-    })
+    Ok(AdminValue { typename: typename.to_owned(), bytes: BASE64.encode(&payload) })
 }
 
 #[cfg(test)]

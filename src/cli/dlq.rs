@@ -7,19 +7,13 @@ use crate::admin::{AdminReply, AdminRequest, DeadLetterEntry};
 pub(super) fn dlq(command: DlqCommand) -> Result<Exit, Failure> {
     match command {
         DlqCommand::List(list) => {
-            let question = AdminRequest::DeadLetterList {
-                after: list.after,
-                entries_max: list.max,
-            };
+            let question = AdminRequest::DeadLetterList { after: list.after, entries_max: list.max };
             let (letters, more) = letters(ask::reply(&list.data, &question)?)?;
             if list.json {
                 return json(letters, more);
             }
             let rows: Vec<Vec<String>> = letters.iter().map(row).collect();
-            say(&ask::table(
-                &["KEY", "FUNCTION TYPE", "ID", "ATTEMPTS", "REASON"],
-                &rows,
-            ));
+            say(&ask::table(&["KEY", "FUNCTION TYPE", "ID", "ATTEMPTS", "REASON"], &rows));
             if let (true, Some(last)) = (more, letters.last()) {
                 say(&format!("there are more: --after {}", last.key));
             }
@@ -51,16 +45,12 @@ pub(super) fn dlq(command: DlqCommand) -> Result<Exit, Failure> {
             ));
             Ok(Exit::Done)
         }
-        DlqCommand::Retry(retry) => ask::done(
-            &retry.data,
-            &AdminRequest::DeadLetterRetry { key: retry.key },
-            "sent again",
-        ),
-        DlqCommand::Drop(drop) => ask::done(
-            &drop.data,
-            &AdminRequest::DeadLetterDrop { key: drop.key },
-            "dropped",
-        ),
+        DlqCommand::Retry(retry) => {
+            ask::done(&retry.data, &AdminRequest::DeadLetterRetry { key: retry.key }, "sent again")
+        }
+        DlqCommand::Drop(drop) => {
+            ask::done(&drop.data, &AdminRequest::DeadLetterDrop { key: drop.key }, "dropped")
+        }
     }
 }
 

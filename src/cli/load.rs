@@ -12,18 +12,10 @@ use crate::module::{Application, Board, Specification};
 pub(super) fn run(module: Module, arguments: &Run) -> Result<Exit, Failure> {
     let mut board = board(&arguments.board)?;
     if let Some(workers) = arguments.workers {
-        if workers == 0 || crate::limits::WORKERS_MAX < usize::from(workers) {
-            let text = format!("--workers is 1 to {}", crate::limits::WORKERS_MAX);
-            return Err(Failure(Exit::Usage, text));
-        }
-        board.workers = workers;
+        board = board.with_workers(workers).map_err(|errors| Failure(Exit::Usage, errors.to_string()))?;
     }
     let application = Arc::new(application(module, arguments.module.as_deref(), &board)?);
-    start::serve(Start {
-        application,
-        board,
-        data: arguments.data.clone(),
-    })?;
+    start::serve(Start { application, board, data: arguments.data.clone() })?;
     Ok(Exit::Done)
 }
 

@@ -57,29 +57,18 @@ impl From<String> for Failure {
 /// Parses the arguments and does the command.
 pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (program, rest) = arguments
-        .split_first()
-        .map_or(("fogfun", &[][..]), |(first, rest)| (*first, rest));
+    let (program, rest) = arguments.split_first().map_or(("fogfun", &[][..]), |(first, rest)| (*first, rest));
     if let Some((&crate::demo::NODE_COMMAND, rest)) = rest.split_first() {
         return ended(demo::node(rest));
     }
-    let name = std::path::Path::new(program)
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("fogfun");
+    let name = std::path::Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or("fogfun");
     let top = match Top::from_args(&[name], rest) {
         Ok(top) => top,
-        Err(argh::EarlyExit {
-            output,
-            status: Ok(()),
-        }) => {
+        Err(argh::EarlyExit { output, status: Ok(()) }) => {
             say(&output);
             return Exit::Done;
         }
-        Err(argh::EarlyExit {
-            output,
-            status: Err(()),
-        }) => {
+        Err(argh::EarlyExit { output, status: Err(()) }) => {
             complain(&output);
             return Exit::Usage;
         }

@@ -10,11 +10,7 @@ pub(super) fn status(arguments: &Status) -> Result<Exit, Failure> {
     let line = ask::line(&arguments.data, &AdminRequest::Status)?;
     let status: Value =
         serde_json::from_str(&line).map_err(|error| format!("an answer that is none: {error}"))?;
-    let exit = if status["node"]["degraded"].is_string() {
-        Exit::Degraded
-    } else {
-        Exit::Done
-    };
+    let exit = if status["node"]["degraded"].is_string() { Exit::Degraded } else { Exit::Done };
     if arguments.json {
         say(&line);
         return Ok(exit);
@@ -35,17 +31,11 @@ pub(super) fn status(arguments: &Status) -> Result<Exit, Failure> {
 /// One row for each number or text, named by its path.
 fn flatten(path: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
     let below = |name: &str| {
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path} {name}")
-        }
+        if path.is_empty() { name.to_owned() } else { format!("{path} {name}") }
     };
     match value {
         Value::Null => {}
-        Value::Object(fields) => fields
-            .iter()
-            .for_each(|(name, value)| flatten(&below(name), value, rows)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| flatten(&below(name), value, rows)),
         Value::Array(items) => {
             for (place, item) in items.iter().enumerate() {
                 match item.as_array().map(Vec::as_slice) {

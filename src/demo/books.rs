@@ -199,12 +199,7 @@ mod tests {
 
     fn record(count: u64, last: f64) -> Vec<u8> {
         let mean = (count + 1) as f64 / 2.0;
-        let statistics = Statistics {
-            count,
-            mean,
-            last,
-            ..Statistics::default()
-        };
+        let statistics = Statistics { count, mean, last, ..Statistics::default() };
         serde_json::to_vec(&statistics).unwrap()
     }
 
@@ -222,10 +217,7 @@ mod tests {
         let doubled = totals_of(3, &[1, 2, 2, 3]);
         assert_eq!((doubled.doubled, doubled.is_balanced()), (1, false));
         let swapped = totals_of(3, &[1, 3, 2]);
-        assert_eq!(
-            (swapped.out_of_order, swapped.lost, swapped.is_balanced()),
-            (1, 0, false)
-        );
+        assert_eq!((swapped.out_of_order, swapped.lost, swapped.is_balanced()), (1, 0, false));
         assert!(!totals_of(3, &[1, 2, 3, 4]).is_balanced());
     }
 

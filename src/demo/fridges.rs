@@ -113,13 +113,8 @@ mod tests {
             one.advance(0.05);
             other.advance(0.05);
         }
-        let readings = |fridges: &Fridges| {
-            fridges
-                .all()
-                .iter()
-                .map(SimulatedFridge::reading)
-                .collect::<Vec<_>>()
-        };
+        let readings =
+            |fridges: &Fridges| fridges.all().iter().map(SimulatedFridge::reading).collect::<Vec<_>>();
         assert_eq!(readings(&one), readings(&other));
     }
 

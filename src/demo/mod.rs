@@ -59,14 +59,7 @@ pub struct DemoOptions {
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        Self {
-            seconds: 20,
-            fridges: 8,
-            kills: None,
-            qos: 2,
-            is_plain: false,
-            is_json: false,
-        }
+        Self { seconds: 20, fridges: 8, kills: None, qos: 2, is_plain: false, is_json: false }
     }
 }
 
@@ -135,9 +128,7 @@ impl Plan {
         let kills_max = seconds.saturating_mul(KILLS_PER_SECOND_MAX);
         let kills = options.kills.unwrap_or_else(|| seconds.div_ceil(4));
         if kills_max < kills {
-            return Err(format!(
-                "--kills {kills}: at most {kills_max} in {seconds} seconds"
-            ));
+            return Err(format!("--kills {kills}: at most {kills_max} in {seconds} seconds"));
         }
         let qos = match options.qos {
             1 => Qos::AtLeastOnce,

@@ -132,17 +132,11 @@ impl Network {
             let mut is_quiet = true;
             while let Some(bytes) = self.fridges.poll_output() {
                 is_quiet = false;
-                self.tell(BrokerInput::Received {
-                    connection: FRIDGES,
-                    bytes,
-                });
+                self.tell(BrokerInput::Received { connection: FRIDGES, bytes });
             }
             while let Some(bytes) = self.subscriber.poll_output() {
                 is_quiet = false;
-                self.tell(BrokerInput::Received {
-                    connection: SUBSCRIBER,
-                    bytes,
-                });
+                self.tell(BrokerInput::Received { connection: SUBSCRIBER, bytes });
             }
             while let Some(output) = self.broker.poll_output() {
                 is_quiet = false;
@@ -156,14 +150,8 @@ impl Network {
 
     fn carry_out(&mut self, output: BrokerOutput) {
         match output {
-            BrokerOutput::Transmit {
-                connection: FRIDGES,
-                bytes,
-            } => self.fridges.handle_bytes(&bytes),
-            BrokerOutput::Transmit {
-                connection: SUBSCRIBER,
-                bytes,
-            } => self.subscriber.handle_bytes(&bytes),
+            BrokerOutput::Transmit { connection: FRIDGES, bytes } => self.fridges.handle_bytes(&bytes),
+            BrokerOutput::Transmit { connection: SUBSCRIBER, bytes } => self.subscriber.handle_bytes(&bytes),
             BrokerOutput::Transmit { connection, bytes } => {
                 let is_gone = match self.sockets.get_mut(&connection) {
                     Some(socket) => socket.write_all(&bytes).is_err(),
@@ -187,8 +175,7 @@ impl Network {
 
     fn tell(&mut self, input: BrokerInput) {
         let micros = u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.broker
-            .handle_input(embassy_time::Instant::from_micros(micros), input);
+        self.broker.handle_input(embassy_time::Instant::from_micros(micros), input);
     }
 }
 
@@ -248,7 +235,5 @@ pub(super) fn watch_signals(events: Sender<Event>) -> io::Result<()> {
 
 /// Waits for the next event until `deadline`.
 pub(super) fn next_event(events: &Receiver<Event>, deadline: Instant) -> Option<Event> {
-    events
-        .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        .ok()
+    events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }

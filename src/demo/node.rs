@@ -59,10 +59,7 @@ impl Node {
     /// If the file cannot be written.
     pub(super) fn new(scratch: &Scratch, module_yaml: &str) -> io::Result<Self> {
         fs::write(scratch.path().join("module.yaml"), module_yaml)?;
-        Ok(Self {
-            directory: scratch.path().to_owned(),
-            child: None,
-        })
+        Ok(Self { directory: scratch.path().to_owned(), child: None })
     }
 
     /// Starts it on the data that it left.
@@ -116,10 +113,7 @@ impl Node {
 
     /// What it ended with, if it has ended by itself.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        let status = self
-            .child
-            .as_mut()
-            .and_then(|child| child.try_wait().ok().flatten())?;
+        let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())?;
         self.child = None;
         Some(status)
     }

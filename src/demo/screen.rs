@@ -43,9 +43,7 @@ impl Style {
         } else if options.is_plain || is_dumb || !io::stdout().is_terminal() {
             Self::Lines
         } else {
-            Self::Table {
-                is_coloured: !is_set("NO_COLOR"),
-            }
+            Self::Table { is_coloured: !is_set("NO_COLOR") }
         }
     }
 }
@@ -57,11 +55,7 @@ impl Screen {
             // The cursor would flicker.
             put("\x1b[?25l");
         }
-        Self {
-            style,
-            drawn: 0,
-            due: Instant::now(),
-        }
+        Self { style, drawn: 0, due: Instant::now() }
     }
 
     /// Is it time to show how things are?

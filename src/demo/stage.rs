@@ -198,8 +198,7 @@ impl<'a> Stage<'a> {
         for fridge in self.fridges.all() {
             let reading = fridge.reading();
             let topic = format!("fridge/{}/temperature", fridge.name);
-            self.books
-                .on_sent(&fridge.name, reading.parse().unwrap_or_default());
+            self.books.on_sent(&fridge.name, reading.parse().unwrap_or_default());
             let message_id = self.published.to_string();
             self.network.publish(&topic, &reading, self.plan.qos, message_id);
         }
@@ -296,10 +295,7 @@ impl<'a> Stage<'a> {
     fn start(&mut self) -> Result<(), DemoError> {
         let since = Instant::now();
         self.node.start().map_err(DemoError::Start)?;
-        self.coming_back = Some(ComingBack {
-            since,
-            is_connected: false,
-        });
+        self.coming_back = Some(ComingBack { since, is_connected: false });
         Ok(())
     }
 
@@ -377,11 +373,7 @@ impl<'a> Stage<'a> {
             "stopped_with": self.stopped_with,
         });
         self.screen.finish(&words, &json);
-        if is_balanced {
-            DemoEnd::Balanced
-        } else {
-            DemoEnd::Unbalanced
-        }
+        if is_balanced { DemoEnd::Balanced } else { DemoEnd::Unbalanced }
     }
 
     fn words(&self, is_balanced: bool, longest: Duration) -> String {

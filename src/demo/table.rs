@@ -86,7 +86,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if 0 < index && (digits.len() - index) % 3 == 0 {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -106,11 +106,7 @@ fn line_of(row: &Row, colour: Colour) -> String {
         row.maximum,
         row.alarms
     );
-    let alarm = if row.is_alarmed {
-        paint("  TOO WARM", RED, colour)
-    } else {
-        String::new()
-    };
+    let alarm = if row.is_alarmed { paint("  TOO WARM", RED, colour) } else { String::new() };
     format!("{:<12} {door} {numbers}{alarm}", row.name)
 }
 
@@ -149,14 +145,8 @@ mod tests {
             news: &[],
         };
         let lines = lines(&view, Colour::Off);
-        assert_eq!(
-            lines[2],
-            "fridge       door      now  readings  lowest    mean highest  alarms"
-        );
-        assert_eq!(
-            lines[3],
-            "bar          closed   12.3         7     3.9    4.57    12.3       1"
-        );
+        assert_eq!(lines[2], "fridge       door      now  readings  lowest    mean highest  alarms");
+        assert_eq!(lines[3], "bar          closed   12.3         7     3.9    4.57    12.3       1");
         assert_eq!(
             lines[4],
             "kitchen      open     12.3    12,345     3.9    4.57    12.3       1  TOO WARM"

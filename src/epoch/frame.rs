@@ -37,12 +37,7 @@ impl FrameBuilder {
         key.encode(&mut self.arena);
         let value_start = self.arena.len();
         value(&mut self.arena);
-        self.records.push(Record {
-            key_start,
-            value_start,
-            value_end: self.arena.len(),
-            is_delete: false,
-        });
+        self.records.push(Record { key_start, value_start, value_end: self.arena.len(), is_delete: false });
     }
 
     /// Deletes `key`; deleting what is not there is no error.
@@ -50,12 +45,7 @@ impl FrameBuilder {
         let key_start = self.arena.len();
         key.encode(&mut self.arena);
         let end = self.arena.len();
-        self.records.push(Record {
-            key_start,
-            value_start: end,
-            value_end: end,
-            is_delete: true,
-        });
+        self.records.push(Record { key_start, value_start: end, value_end: end, is_delete: true });
     }
 
     /// Is there nothing in it?
@@ -83,15 +73,9 @@ impl FrameBuilder {
         let mut previous: Option<&[u8]> = None;
         for record in records.iter() {
             let key = &arena[record.key_start..record.value_start];
-            assert!(
-                previous != Some(key),
-                "one key twice in a frame: {:?}",
-                Key::decode(key)
-            );
+            assert!(previous != Some(key), "one key twice in a frame: {:?}", Key::decode(key));
             previous = Some(key);
-            let Some(group) = group_of(key) else {
-                unreachable!("Key::encode writes a group")
-            };
+            let Some(group) = group_of(key) else { unreachable!("Key::encode writes a group") };
             if section.map(|(open, _)| open) != Some(group) {
                 close_section(out, section);
                 out.extend_from_slice(&group.number().to_le_bytes());
@@ -191,25 +175,14 @@ mod tests {
         let mut builder = FrameBuilder::default();
         let ids = ["zebra", "ant", "bee", "cow", ""];
         for (number, id) in ids.iter().enumerate() {
-            let key = Key::Mailbox {
-                id,
-                function_type: "a/b",
-                arrival: number as u64,
-            };
-            if number == 2 {
-                builder.delete(&key)
-            } else {
-                builder.put(&key, |out| out.push(7))
-            }
+            let key = Key::Mailbox { id, function_type: "a/b", arrival: number as u64 };
+            if number == 2 { builder.delete(&key) } else { builder.put(&key, |out| out.push(7)) }
         }
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);
         assert!(builder.is_empty());
         let mut keys = Vec::new();
-        read_sections(&bytes, |key, value| {
-            keys.push((key.to_vec(), value.map(<[u8]>::to_vec)))
-        })
-        .unwrap();
+        read_sections(&bytes, |key, value| keys.push((key.to_vec(), value.map(<[u8]>::to_vec)))).unwrap();
         assert_eq!(keys.len(), ids.len());
         assert!(keys.is_sorted());
         assert_eq!(keys.iter().filter(|(_, value)| value.is_none()).count(), 1);

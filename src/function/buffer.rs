@@ -40,11 +40,7 @@ impl<T: Value> PersistedAppendingBuffer<T> {
     /// As [`new`](Self::new).
     #[must_use]
     pub const fn with_expiration(name: &'static str, expiration: Expiration) -> Self {
-        Self {
-            name: state_name(name),
-            expiration,
-            holds: PhantomData,
-        }
+        Self { name: state_name(name), expiration, holds: PhantomData }
     }
 
     /// Appends one element.
@@ -90,10 +86,7 @@ impl<T: Value> PersistedAppendingBuffer<T> {
     /// If an element is of another type or malformed, or the base cannot be read.
     pub fn view(&self, context: &mut Context<'_>) -> Result<Vec<T>, FunctionError> {
         let elements = context.read_all(&self.name, self.expiration)?;
-        elements
-            .values()
-            .map(|element| decode(element).map_err(|error| self.named(error)))
-            .collect()
+        elements.values().map(|element| decode(element).map_err(|error| self.named(error))).collect()
     }
 
     /// Removes all elements.

@@ -70,16 +70,7 @@ impl<'a> Context<'a> {
         directory: &'a dyn Directory,
     ) -> Self {
         assert!(effects.is_empty(), "effects of another invocation");
-        Self {
-            self_address,
-            caller,
-            headers,
-            now_ms,
-            effects,
-            effects_bytes: 0,
-            state,
-            directory,
-        }
+        Self { self_address, caller, headers, now_ms, effects, effects_bytes: 0, state, directory }
     }
 
     /// For the runtime: invokes `function` and, if it fails, forgets its effects. Panics pass through; the caller then clears.
@@ -171,10 +162,7 @@ impl<'a> Context<'a> {
             return Err(unknown("egress", egress, nearest));
         }
         self.account(size_of::<EgressRecord>() + heap_bytes(&value))?;
-        self.effects.egress.push(EgressRecord {
-            egress: egress.clone(),
-            value,
-        });
+        self.effects.egress.push(EgressRecord { egress: egress.clone(), value });
         Ok(())
     }
 
@@ -214,11 +202,7 @@ impl<'a> Context<'a> {
         }
         let message = self.message(target, value)?;
         self.account(size_of::<DelayedEffect>() - size_of::<Message>())?;
-        self.effects.delayed.push(DelayedEffect::Send {
-            delay,
-            message,
-            token,
-        });
+        self.effects.delayed.push(DelayedEffect::Send { delay, message, token });
         Ok(())
     }
 
@@ -226,12 +210,7 @@ impl<'a> Context<'a> {
         check_size(&value)?;
         check_target(self.directory, &target)?;
         self.account(size_of::<Message>() + heap_bytes(&value))?;
-        Ok(Message {
-            target,
-            caller: Some(self.self_address.clone()),
-            argument: value,
-            headers: None,
-        })
+        Ok(Message { target, caller: Some(self.self_address.clone()), argument: value, headers: None })
     }
 
     /// Counts what an effect costs before it is taken; a refused one costs nothing.
@@ -443,17 +422,13 @@ pub(crate) fn check_target(directory: &dyn Directory, target: &Address) -> Resul
 pub(crate) fn check_size(value: &TypedValue) -> Result<(), FunctionError> {
     let bytes = value.typename.len() + value.bytes().len();
     if VALUE_BYTES_MAX < bytes {
-        return Err(FunctionError::new(format!(
-            "a value has {bytes} bytes, {VALUE_BYTES_MAX} are possible"
-        )));
+        return Err(FunctionError::new(format!("a value has {bytes} bytes, {VALUE_BYTES_MAX} are possible")));
     }
     Ok(())
 }
 
 fn too_many_effects() -> FunctionError {
-    FunctionError::new(format!(
-        "the effects of one invocation are more than {EFFECTS_BYTES_MAX} bytes"
-    ))
+    FunctionError::new(format!("the effects of one invocation are more than {EFFECTS_BYTES_MAX} bytes"))
 }
 
 fn checked_token(token: &str) -> Result<SmolStr, FunctionError> {

@@ -35,10 +35,7 @@ impl FunctionError {
     /// A failure that this text explains; lower case, no full stop.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            text: text.into(),
-            source: None,
-        }))
+        Self(Box::new(Inner { text: text.into(), source: None }))
     }
 
     /// A failure of what `text` names, caused by `source`.
@@ -50,10 +47,7 @@ impl FunctionError {
             text.push_str(": ");
         }
         text.push_str(&source.to_string());
-        Self(Box::new(Inner {
-            text,
-            source: Some(source),
-        }))
+        Self(Box::new(Inner { text, source: Some(source) }))
     }
 }
 
@@ -65,19 +59,13 @@ impl fmt::Display for FunctionError {
 
 impl fmt::Debug for FunctionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FunctionError")
-            .field("text", &self.0.text)
-            .field("source", &self.0.source)
-            .finish()
+        f.debug_struct("FunctionError").field("text", &self.0.text).field("source", &self.0.source).finish()
     }
 }
 
 impl Error for FunctionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 

@@ -39,10 +39,7 @@ impl Expiration {
             return None;
         };
         let expires_at_ms = self.written_at(now_ms);
-        (expires_at_ms != value.expires_at_ms).then(|| StateValue {
-            expires_at_ms,
-            ..value.clone()
-        })
+        (expires_at_ms != value.expires_at_ms).then(|| StateValue { expires_at_ms, ..value.clone() })
     }
 }
 
@@ -54,10 +51,7 @@ mod tests {
     fn a_life_is_whole_milliseconds_and_never_overflows() {
         assert_eq!(Expiration::None.written_at(5), None);
         assert_eq!(Expiration::AfterWrite(Duration::ZERO).written_at(5), Some(6));
-        assert_eq!(
-            Expiration::AfterWrite(Duration::from_micros(1500)).written_at(5),
-            Some(7)
-        );
+        assert_eq!(Expiration::AfterWrite(Duration::from_micros(1500)).written_at(5), Some(7));
         assert_eq!(Expiration::AfterCall(Duration::MAX).written_at(5), Some(u64::MAX));
     }
 }

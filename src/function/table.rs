@@ -46,11 +46,7 @@ impl<K: TableKey, V: Value> PersistedTable<K, V> {
     /// As [`new`](Self::new).
     #[must_use]
     pub const fn with_expiration(name: &'static str, expiration: Expiration) -> Self {
-        Self {
-            name: state_name(name),
-            expiration,
-            holds: PhantomData,
-        }
+        Self { name: state_name(name), expiration, holds: PhantomData }
     }
 
     /// The value of `key`, or `None` if there is none.
@@ -74,13 +70,7 @@ impl<K: TableKey, V: Value> PersistedTable<K, V> {
         K: Borrow<Q>,
         Q: Subkey + ?Sized,
     {
-        context.put(
-            &self.name,
-            key.encode_subkey(),
-            self.expiration,
-            V::TYPENAME,
-            value.encode(),
-        )
+        context.put(&self.name, key.encode_subkey(), self.expiration, V::TYPENAME, value.encode())
     }
 
     /// Removes `key`.
@@ -102,10 +92,7 @@ impl<K: TableKey, V: Value> PersistedTable<K, V> {
     /// As [`get`](Self::get).
     pub fn keys(&self, context: &mut Context<'_>) -> Result<Vec<K>, FunctionError> {
         let entries = context.read_all(&self.name, self.expiration)?;
-        entries
-            .keys()
-            .map(|key| K::decode_subkey(key).map_err(|error| self.named(error)))
-            .collect()
+        entries.keys().map(|key| K::decode_subkey(key).map_err(|error| self.named(error))).collect()
     }
 
     /// All values, in the order of their keys. Reads the whole table, and counts as a read of every entry.
@@ -114,10 +101,7 @@ impl<K: TableKey, V: Value> PersistedTable<K, V> {
     /// As [`get`](Self::get).
     pub fn values(&self, context: &mut Context<'_>) -> Result<Vec<V>, FunctionError> {
         let entries = context.read_all(&self.name, self.expiration)?;
-        entries
-            .values()
-            .map(|value| decode(value).map_err(|error| self.named(error)))
-            .collect()
+        entries.values().map(|value| decode(value).map_err(|error| self.named(error))).collect()
     }
 
     /// All entries, in the order of their keys. Reads the whole table, and counts as a read of every entry.
@@ -127,10 +111,7 @@ impl<K: TableKey, V: Value> PersistedTable<K, V> {
     pub fn entries(&self, context: &mut Context<'_>) -> Result<Vec<(K, V)>, FunctionError> {
         let entries = context.read_all(&self.name, self.expiration)?;
         let entry = |(key, value): (&Payload, _)| Ok((K::decode_subkey(key)?, decode(value)?));
-        entries
-            .iter()
-            .map(|pair| entry(pair).map_err(|error| self.named(error)))
-            .collect()
+        entries.iter().map(|pair| entry(pair).map_err(|error| self.named(error))).collect()
     }
 
     /// Removes all entries.

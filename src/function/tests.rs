@@ -90,11 +90,7 @@ fn effects_keep_the_order_in_which_they_were_asked_for() {
             delayed(Duration::ZERO, 3, None),
         ]
     );
-    let egress: Vec<String> = effects
-        .egress
-        .iter()
-        .map(|record| record.value.get().unwrap())
-        .collect();
+    let egress: Vec<String> = effects.egress.iter().map(|record| record.value.get().unwrap()).collect();
     assert_eq!(egress, ["a", "b"]);
     assert!(effects.mutations.is_empty());
 }
@@ -106,22 +102,14 @@ fn an_invocation_that_fails_has_no_effect() {
     let mut harness = Harness::new(|context: &mut Context<'_>, message: &TypedValue| {
         COUNT.update(context, |count| count.unwrap_or(0) + 1)?;
         context.send(address(OTHER, "y"), 1_i64)?;
-        if message.get::<bool>()? {
-            Err("asked to".into())
-        } else {
-            Ok(())
-        }
+        if message.get::<bool>()? { Err("asked to".into()) } else { Ok(()) }
     });
     harness.invoke(&target, false).unwrap();
     assert_eq!(harness.invoke(&target, true).unwrap_err().to_string(), "asked to");
     assert_eq!(harness.value::<i64>(&target, "count").unwrap(), Some(1));
     // A wrong argument is an error of its own kind, with its cause.
     let error = harness.invoke(&target, 1_i64).unwrap_err();
-    assert!(
-        std::error::Error::source(&error)
-            .unwrap()
-            .is::<crate::typed_value::ValueError>()
-    );
+    assert!(std::error::Error::source(&error).unwrap().is::<crate::typed_value::ValueError>());
     assert_eq!(harness.value::<i64>(&target, "count").unwrap(), Some(1));
 
     let (mut effects, mut state) = (Effects::default(), MemoryState::default());
@@ -155,10 +143,7 @@ fn what_does_not_exist_cannot_be_sent_to() {
     let later = |context: &mut Context<'_>| context.send_after(Duration::ZERO, address(SELF, "y"), 1_i64);
     assert!(with_only_other_and_out(later).is_err());
     let error = with_only_other_and_out(|context| context.egress(&SELF, 1_i64)).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "unknown egress `test/self`; is `test/out` meant?"
-    );
+    assert_eq!(error.to_string(), "unknown egress `test/self`; is `test/out` meant?");
     let both = with_only_other_and_out(|context| {
         context.send(address(OTHER, "y"), 1_i64)?;
         context.egress(&OUT, 1_i64)
@@ -212,9 +197,7 @@ fn a_state_written_in_a_loop_is_one_change() {
         Ok(())
     })
     .unwrap();
-    let [mutation] = &effects.mutations[..] else {
-        panic!("{} changes", effects.mutations.len())
-    };
+    let [mutation] = &effects.mutations[..] else { panic!("{} changes", effects.mutations.len()) };
     assert!(
         matches!(&mutation.change, Change::Put { value, .. } if *value.value == *TypedValue::of(&100_000_i64).bytes())
     );
@@ -223,23 +206,16 @@ fn a_state_written_in_a_loop_is_one_change() {
 #[test]
 fn a_state_of_another_type_is_an_error_that_names_it() {
     let target = address(SELF, "x");
-    let (long, text) = (
-        PersistedValue::<i64>::new("s"),
-        PersistedValue::<String>::new("s"),
-    );
-    let mut harness = Harness::new(|context: &mut Context<'_>, write: &TypedValue| {
-        if write.get()? {
-            long.set(context, 1)
-        } else {
-            text.get(context).map(drop)
-        }
-    });
+    let (long, text) = (PersistedValue::<i64>::new("s"), PersistedValue::<String>::new("s"));
+    let mut harness =
+        Harness::new(
+            |context: &mut Context<'_>, write: &TypedValue| {
+                if write.get()? { long.set(context, 1) } else { text.get(context).map(drop) }
+            },
+        );
     harness.invoke(&target, true).unwrap();
     let error = harness.invoke(&target, false).unwrap_err().to_string();
-    assert!(
-        error.starts_with("state `s`: expected a value of type `io.statefun.types/string`"),
-        "{error}"
-    );
+    assert!(error.starts_with("state `s`: expected a value of type `io.statefun.types/string`"), "{error}");
 }
 
 /// One steady invocation: get and set a number, send one, send one out.
@@ -249,10 +225,7 @@ fn a_steady_invocation_allocates_nothing() {
         "a state name longer than 23 bytes",
         Expiration::AfterCall(Duration::from_secs(9)),
     );
-    let (self_address, target) = (
-        address(SELF, "x"),
-        address(OTHER, "an id that is longer than 23 bytes"),
-    );
+    let (self_address, target) = (address(SELF, "x"), address(OTHER, "an id that is longer than 23 bytes"));
     let mut function = |context: &mut Context<'_>, message: &TypedValue| {
         let step: i64 = message.get()?;
         let count = COUNT.get(context)?.unwrap_or(0) + step;
@@ -272,12 +245,10 @@ fn a_steady_invocation_allocates_nothing() {
     invoke(1);
     let measured = allocation_counter::measure(|| (2..1000).for_each(&mut invoke));
     assert_eq!(measured.count_total, 0);
-    let count: i64 = TypedValue::new(
-        effects.egress[0].value.typename.clone(),
-        effects.egress[0].value.bytes(),
-    )
-    .get()
-    .unwrap();
+    let count: i64 =
+        TypedValue::new(effects.egress[0].value.typename.clone(), effects.egress[0].value.bytes())
+            .get()
+            .unwrap();
     assert_eq!(count, 1000);
 }
 
@@ -354,21 +325,12 @@ impl Model {
             Step::Set(number) => self.value = Some((*number, end)),
             Step::Remove => self.value = None,
             Step::TableGet(key) => {
-                return self
-                    .table
-                    .get_mut(key)
-                    .map(|timed| (*key, read(timed)))
-                    .into_iter()
-                    .collect();
+                return self.table.get_mut(key).map(|timed| (*key, read(timed))).into_iter().collect();
             }
             Step::TableSet(key, number) => drop(self.table.insert(*key, (*number, end))),
             Step::TableRemove(key) => drop(self.table.remove(key)),
             Step::TableEntries => {
-                return self
-                    .table
-                    .iter_mut()
-                    .map(|(key, timed)| (*key, read(timed)))
-                    .collect();
+                return self.table.iter_mut().map(|(key, timed)| (*key, read(timed))).collect();
             }
             Step::TableClear => self.table.clear(),
             Step::Append(numbers) => self.buffer.extend(numbers.iter().map(|number| (*number, end))),
@@ -398,22 +360,12 @@ impl Real {
     fn step(&self, context: &mut Context<'_>, step: &Step) -> Result<Vec<(u8, i64)>, FunctionError> {
         match step {
             Step::Get => {
-                return Ok(self
-                    .value
-                    .get(context)?
-                    .into_iter()
-                    .map(|number| (0, number))
-                    .collect());
+                return Ok(self.value.get(context)?.into_iter().map(|number| (0, number)).collect());
             }
             Step::Set(number) => self.value.set(context, *number)?,
             Step::Remove => self.value.clear(context)?,
             Step::TableGet(key) => {
-                return Ok(self
-                    .table
-                    .get(context, key)?
-                    .into_iter()
-                    .map(|number| (*key, number))
-                    .collect());
+                return Ok(self.table.get(context, key)?.into_iter().map(|number| (*key, number)).collect());
             }
             Step::TableSet(key, number) => self.table.set(context, key, *number)?,
             Step::TableRemove(key) => self.table.remove(context, key)?,
@@ -422,12 +374,7 @@ impl Real {
             Step::Append(numbers) => self.buffer.append_all(context, numbers.iter().copied())?,
             Step::Replace(numbers) => self.buffer.replace_with(context, numbers.iter().copied())?,
             Step::View => {
-                return Ok(self
-                    .buffer
-                    .view(context)?
-                    .into_iter()
-                    .map(|number| (0, number))
-                    .collect());
+                return Ok(self.buffer.view(context)?.into_iter().map(|number| (0, number)).collect());
             }
             Step::BufferClear => self.buffer.clear(context)?,
         }
@@ -459,10 +406,7 @@ fn check(expiration: Expiration, invocations: &[Invocation]) {
         harness.advance(Duration::from_millis(*pause_ms));
         model.sweep(now_ms);
         let before = model.clone();
-        let expected: Vec<_> = steps
-            .iter()
-            .map(|step| model.step(step, expiration, now_ms))
-            .collect();
+        let expected: Vec<_> = steps.iter().map(|step| model.step(step, expiration, now_ms)).collect();
         assert_eq!(harness.invoke(&target, 0_i64).is_err(), *fails);
         assert_eq!(*read.borrow(), expected, "invocation {index}");
         if *fails {
@@ -508,10 +452,7 @@ fn a_refused_effect_is_none_even_if_its_error_is_caught() {
     let effects = once(|context, _| {
         for key in 0.. {
             let value = vec![0; VALUE_BYTES_MAX / 2];
-            if context
-                .send(address(OTHER, "y"), TypedValue::new("t", value))
-                .is_err()
-            {
+            if context.send(address(OTHER, "y"), TypedValue::new("t", value)).is_err() {
                 break;
             }
             assert!(key < EFFECTS_BYTES_MAX, "never refused");
@@ -528,19 +469,15 @@ fn a_refused_effect_is_none_even_if_its_error_is_caught() {
 #[test]
 fn only_after_call_does_a_read_write() {
     let life = Duration::from_millis(10);
-    for (expiration, changes) in [
-        (Expiration::AfterWrite(life), 0),
-        (Expiration::AfterCall(life), 1),
-    ] {
+    for (expiration, changes) in [(Expiration::AfterWrite(life), 0), (Expiration::AfterCall(life), 1)] {
         let state = PersistedValue::<i64>::with_expiration("s", expiration);
         let target = address(SELF, "x");
-        let mut harness = Harness::new(|context: &mut Context<'_>, write: &TypedValue| {
-            if write.get()? {
-                state.set(context, 5)
-            } else {
-                state.get(context).map(drop)
-            }
-        });
+        let mut harness =
+            Harness::new(
+                |context: &mut Context<'_>, write: &TypedValue| {
+                    if write.get()? { state.set(context, 5) } else { state.get(context).map(drop) }
+                },
+            );
         harness.invoke(&target, true).unwrap();
         harness.advance(Duration::from_millis(9));
         assert_eq!(harness.invoke(&target, false).unwrap().mutations.len(), changes);

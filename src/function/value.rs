@@ -44,11 +44,7 @@ impl<T: Value> PersistedValue<T> {
     /// As [`new`](Self::new).
     #[must_use]
     pub const fn with_expiration(name: &'static str, expiration: Expiration) -> Self {
-        Self {
-            name: state_name(name),
-            expiration,
-            holds: PhantomData,
-        }
+        Self { name: state_name(name), expiration, holds: PhantomData }
     }
 
     /// The value, or `None` if there is none.
@@ -102,13 +98,7 @@ impl<T: Value> PersistedValue<T> {
     }
 
     fn put(&self, context: &mut Context<'_>, value: &T) -> Result<(), FunctionError> {
-        context.put(
-            &self.name,
-            Payload::EMPTY,
-            self.expiration,
-            T::TYPENAME,
-            value.encode(),
-        )
+        context.put(&self.name, Payload::EMPTY, self.expiration, T::TYPENAME, value.encode())
     }
 }
 
@@ -120,10 +110,7 @@ pub(crate) fn decode<T: Value>(value: &StateValue) -> Result<T, ValueError> {
 
 /// A name that keys of the store can hold.
 pub(crate) const fn state_name(name: &'static str) -> SmolStr {
-    assert!(
-        !name.is_empty() && name.len() <= STATE_NAME_BYTES_MAX,
-        "a state's name has 1 to 64 bytes"
-    );
+    assert!(!name.is_empty() && name.len() <= STATE_NAME_BYTES_MAX, "a state's name has 1 to 64 bytes");
     SmolStr::new_static(name)
 }
 

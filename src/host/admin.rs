@@ -80,10 +80,7 @@ async fn serve(stream: Async<UnixStream>, inbox: &Inbox<Event>) -> io::Result<()
     let mut lines = smol::io::BufReader::new(&stream);
     loop {
         let mut line = Vec::new();
-        (&mut lines)
-            .take(QUESTION_BYTES_MAX)
-            .read_until(b'\n', &mut line)
-            .await?;
+        (&mut lines).take(QUESTION_BYTES_MAX).read_until(b'\n', &mut line).await?;
         if line.is_empty() {
             return Ok(());
         }
@@ -91,10 +88,7 @@ async fn serve(stream: Async<UnixStream>, inbox: &Inbox<Event>) -> io::Result<()
         let mut text = match serde_json::from_slice::<AdminRequest>(&line) {
             Ok(question) => {
                 inbox.push(Event::Admin { question, answer });
-                answered
-                    .recv()
-                    .await
-                    .unwrap_or_else(|_| error_line("the node is stopping"))
+                answered.recv().await.unwrap_or_else(|_| error_line("the node is stopping"))
             }
             Err(error) => error_line(&format!("not a question: {error}")),
         };
@@ -114,12 +108,7 @@ fn error_line(text: &str) -> String {
 pub fn ask(data: &Path, question: &AdminRequest) -> io::Result<Option<String>> {
     let mut stream = match UnixStream::connect(socket_path(data)) {
         Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -130,11 +119,7 @@ pub fn ask(data: &Path, question: &AdminRequest) -> io::Result<Option<String>> {
     stream.write_all(&line)?;
     let mut answer = String::new();
     BufReader::new(&stream).read_line(&mut answer)?;
-    if answer.is_empty() {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    } else {
-        Ok(Some(answer))
-    }
+    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(answer)) }
 }
 
 /// Which worker answers a question; `None`: every one.
@@ -157,10 +142,7 @@ pub fn merge(question: &AdminRequest, node: &serde_json::Value, answers: Vec<Adm
     match question {
         AdminRequest::Status => to_line(&serde_json::json!({ "node": node, "workers": answers })),
         AdminRequest::StateList { entries_max, .. } | AdminRequest::DeadLetterList { entries_max, .. } => {
-            to_line(&merge_replies(
-                answers,
-                usize::try_from(*entries_max).unwrap_or(usize::MAX),
-            ))
+            to_line(&merge_replies(answers, usize::try_from(*entries_max).unwrap_or(usize::MAX)))
         }
         _ => to_line(&merge_replies(answers, usize::MAX)),
     }
@@ -178,29 +160,17 @@ fn merge_replies(answers: Vec<AdminReply>, entries_max: usize) -> AdminReply {
             }
             (
                 Some(AdminReply::State { mut entries, more }),
-                AdminReply::State {
-                    entries: next,
-                    more: more_of_next,
-                },
+                AdminReply::State { entries: next, more: more_of_next },
             ) => {
                 entries.extend(next);
-                Some(AdminReply::State {
-                    entries,
-                    more: more || more_of_next,
-                })
+                Some(AdminReply::State { entries, more: more || more_of_next })
             }
             (
                 Some(AdminReply::DeadLetters { mut letters, more }),
-                AdminReply::DeadLetters {
-                    letters: next,
-                    more: more_of_next,
-                },
+                AdminReply::DeadLetters { letters: next, more: more_of_next },
             ) => {
                 letters.extend(next);
-                Some(AdminReply::DeadLetters {
-                    letters,
-                    more: more || more_of_next,
-                })
+                Some(AdminReply::DeadLetters { letters, more: more || more_of_next })
             }
             (Some(AdminReply::Done { count }), AdminReply::Done { count: next }) => {
                 Some(AdminReply::Done { count: count + next })
@@ -227,9 +197,7 @@ fn merge_replies(answers: Vec<AdminReply>, entries_max: usize) -> AdminReply {
         }
         (_, Some(text)) => AdminReply::Error { text },
         (Some(other), None) => other,
-        (None, None) => AdminReply::Error {
-            text: "no worker answered".into(),
-        },
+        (None, None) => AdminReply::Error { text: "no worker answered".into() },
     }
 }
 
@@ -249,9 +217,7 @@ mod tests {
     }
 
     fn unknown() -> AdminReply {
-        AdminReply::Error {
-            text: "no such letter".into(),
-        }
+        AdminReply::Error { text: "no such letter".into() }
     }
 
     #[test]

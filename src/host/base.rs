@@ -67,9 +67,7 @@ impl LmdbBase {
         .map_err(base_error)?;
         let (values, meta) = open_databases(&env).map_err(base_error)?;
         let shared = Arc::new(Shared { env, values, meta });
-        let reader = LmdbReader {
-            shared: Arc::clone(&shared),
-        };
+        let reader = LmdbReader { shared: Arc::clone(&shared) };
         let buffer = Vec::new();
         Ok((Self { shared, buffer }, reader))
     }
@@ -184,11 +182,7 @@ impl BaseRead for LmdbReader {
         // LMDB takes no empty key; every key is at least as great as one zero byte.
         let from = if from.is_empty() { &[0][..] } else { from };
         let range = (Bound::Included(from), Bound::Unbounded);
-        let found = self
-            .shared
-            .values
-            .range(&transaction, &range)
-            .map_err(base_error)?;
+        let found = self.shared.values.range(&transaction, &range).map_err(base_error)?;
         for item in found {
             let (key, stored) = item.map_err(base_error)?;
             if visit(key, unseal(key, stored)?).is_break() {
@@ -201,11 +195,7 @@ impl BaseRead for LmdbReader {
 
 fn unseal<'v>(key: &[u8], stored: &'v [u8]) -> Result<&'v [u8], BaseError> {
     let (value, stored) = stored.split_last_chunk::<4>().ok_or_else(|| damaged(key))?;
-    if checksum(key, value) == u32::from_le_bytes(*stored) {
-        Ok(value)
-    } else {
-        Err(damaged(key))
-    }
+    if checksum(key, value) == u32::from_le_bytes(*stored) { Ok(value) } else { Err(damaged(key)) }
 }
 
 fn checksum(key: &[u8], value: &[u8]) -> u32 {
@@ -213,9 +203,7 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 }
 
 fn damaged(key: &[u8]) -> BaseError {
-    BaseError::Damaged {
-        key: key.escape_ascii().to_string(),
-    }
+    BaseError::Damaged { key: key.escape_ascii().to_string() }
 }
 
 fn base_error(error: heed::Error) -> BaseError {
@@ -223,10 +211,7 @@ fn base_error(error: heed::Error) -> BaseError {
     match error {
         heed::Error::Mdb(MdbError::MapFull) => BaseError::Full(text),
         heed::Error::Io(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
         {
             BaseError::Full(text)
         }
@@ -267,10 +252,7 @@ impl From<MarkOnDisk> for Mark {
             entry: mark.entry,
             epoch: Epoch(mark.epoch),
             view: mark.view,
-            time: TimeStamp {
-                runtime_ms: mark.runtime_ms,
-                proven: mark.proven,
-            },
+            time: TimeStamp { runtime_ms: mark.runtime_ms, proven: mark.proven },
         }
     }
 }

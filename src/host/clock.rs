@@ -31,10 +31,7 @@ impl Clock {
     /// A clock that continues from the latest stamp of the store.
     #[must_use]
     pub fn start(stamp: TimeStamp) -> Self {
-        Self {
-            boot_at_start: boot_micros(),
-            floor: AtomicU64::new(stamp.runtime_ms.saturating_mul(1000)),
-        }
+        Self { boot_at_start: boot_micros(), floor: AtomicU64::new(stamp.runtime_ms.saturating_mul(1000)) }
     }
 
     /// Makes [`embassy_time::Instant::now`] answer with this clock; the first installed one stays.
@@ -110,9 +107,7 @@ embassy_time_driver::time_driver_impl!(static DRIVER: ClockDriver = ClockDriver 
 
 impl embassy_time_driver::Driver for ClockDriver {
     fn now(&self) -> u64 {
-        self.clock
-            .get()
-            .map_or_else(boot_micros, |clock| clock.now().as_micros())
+        self.clock.get().map_or_else(boot_micros, |clock| clock.now().as_micros())
     }
 
     fn schedule_wake(&self, at: u64, waker: &Waker) {
@@ -138,11 +133,7 @@ pub(crate) fn turn_timers(waiting: &Waker) -> Option<Instant> {
         }
         now < *at
     });
-    timers
-        .wakers
-        .iter()
-        .map(|(at, _)| Instant::from_micros(*at))
-        .min()
+    timers.wakers.iter().map(|(at, _)| Instant::from_micros(*at)).min()
 }
 
 #[cfg(test)]
@@ -151,24 +142,15 @@ mod tests {
 
     #[test]
     fn time_continues_from_the_floor() {
-        let clock = Clock::start(TimeStamp {
-            runtime_ms: 5_000,
-            proven: None,
-        });
+        let clock = Clock::start(TimeStamp { runtime_ms: 5_000, proven: None });
         let (first, second) = (clock.now(), clock.now());
         assert!(Instant::from_millis(5_000) <= first && first <= second);
-        assert!(
-            second < Instant::from_millis(65_000),
-            "only what went by since the start is added"
-        );
+        assert!(second < Instant::from_millis(65_000), "only what went by since the start is added");
     }
 
     #[test]
     fn time_advances_and_never_goes_back() {
-        let clock = Clock::start(TimeStamp {
-            runtime_ms: 10_000,
-            proven: None,
-        });
+        let clock = Clock::start(TimeStamp { runtime_ms: 10_000, proven: None });
         clock.advance_to(Instant::from_millis(1_000));
         assert!(clock.now() < Instant::from_millis(70_000));
         clock.advance_to(Instant::from_millis(3_610_000));

@@ -54,11 +54,7 @@ mod armed {
                 return None;
             };
             let passings_left = AtomicU64::new(passings.parse().unwrap_or(1));
-            Some(Armed {
-                point,
-                name: name.to_owned(),
-                passings_left,
-            })
+            Some(Armed { point, name: name.to_owned(), passings_left })
         });
     }
 

@@ -49,10 +49,7 @@ impl FileDisk {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let failed = |source| DirectoryError::Failed {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| DirectoryError::Failed { path: path.to_owned(), source };
         create_directory(path).map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -66,20 +63,13 @@ impl FileDisk {
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let _ = lock.read_to_string(&mut text);
-                return Err(DirectoryError::InUse {
-                    path: path.to_owned(),
-                    pid: text.trim().parse().ok(),
-                });
+                return Err(DirectoryError::InUse { path: path.to_owned(), pid: text.trim().parse().ok() });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         note_process(&mut lock).map_err(failed)?;
         let directory = File::open(path).map_err(failed)?;
-        Ok(Self {
-            path: path.to_owned(),
-            directory,
-            _lock: lock,
-        })
+        Ok(Self { path: path.to_owned(), directory, _lock: lock })
     }
 }
 

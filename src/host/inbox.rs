@@ -75,10 +75,7 @@ impl<T> Inbox<T> {
             inner = match wait_max {
                 None => self.came.wait(inner).unwrap_or_else(PoisonError::into_inner),
                 Some(wait_max) => {
-                    self.came
-                        .wait_timeout(inner, wait_max)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.came.wait_timeout(inner, wait_max).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
             inner.taker_sleeps = false;

@@ -6,12 +6,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Installs the logger; `FOGFUN_LOG` is `off`, `error`, `warn`, `info` (the default), `debug` or `trace`.
 pub fn install() {
-    let level = std::env::var("FOGFUN_LOG")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let logger = Logger {
-        journal: std::env::var_os("JOURNAL_STREAM").is_some(),
-    };
+    let level = std::env::var("FOGFUN_LOG").ok().and_then(|text| text.parse().ok());
+    let logger = Logger { journal: std::env::var_os("JOURNAL_STREAM").is_some() };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level.unwrap_or(LevelFilter::Info));
     }

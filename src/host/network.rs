@@ -79,25 +79,11 @@ impl Network {
             unreachable!("a worker knows only sessions of the module")
         };
         let connection = Rc::new(Connection::default());
-        let post = Poster {
-            inbox: Arc::clone(&self.inbox),
-            session,
-            number,
-        };
-        let drive = connection::drive(
-            Rc::clone(&connection),
-            config.broker.clone(),
-            Rc::clone(&self.scratch),
-            post,
-        );
+        let post = Poster { inbox: Arc::clone(&self.inbox), session, number };
+        let drive =
+            connection::drive(Rc::clone(&connection), config.broker.clone(), Rc::clone(&self.scratch), post);
         let task = self.executor.spawn(drive);
-        self.entries.insert(
-            (session, number),
-            Entry {
-                connection,
-                _task: task,
-            },
-        );
+        self.entries.insert((session, number), Entry { connection, _task: task });
     }
 
     /// Adds bytes to what goes out; nothing if the connection is gone.
@@ -150,18 +136,13 @@ impl Network {
     /// Bytes that wait for brokers to read.
     #[must_use]
     pub fn outgoing_bytes(&self) -> usize {
-        self.entries
-            .values()
-            .map(|entry| entry.connection.outgoing_bytes())
-            .sum()
+        self.entries.values().map(|entry| entry.connection.outgoing_bytes()).sum()
     }
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network")
-            .field("connections", &self.entries.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Network").field("connections", &self.entries.len()).finish_non_exhaustive()
     }
 }
 

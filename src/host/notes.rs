@@ -54,11 +54,7 @@ impl NotesFile {
         file.set_len((WORDS * size_of::<u64>()) as u64)?;
         let notes = Self { words: map(&file)? };
         if notes.word(0).swap(MAGIC, Ordering::Relaxed) != MAGIC {
-            notes
-                .words
-                .iter()
-                .skip(1)
-                .for_each(|word| word.store(0, Ordering::Relaxed));
+            notes.words.iter().skip(1).for_each(|word| word.store(0, Ordering::Relaxed));
         }
         for worker in 0..WORKERS_MAX {
             let [sequence, address, message] = notes.slot(worker);
@@ -81,16 +77,8 @@ impl NotesFile {
     /// The notes of one worker.
     #[must_use]
     pub fn of(self: &Arc<Self>, worker: WorkerIndex) -> WorkerNotes {
-        let suspects = self
-            .suspects()
-            .map(|(_, address, message)| (address, message))
-            .collect();
-        WorkerNotes {
-            file: Arc::clone(self),
-            worker: worker.0,
-            suspects,
-            running: (0, 0),
-        }
+        let suspects = self.suspects().map(|(_, address, message)| (address, message)).collect();
+        WorkerNotes { file: Arc::clone(self), worker: worker.0, suspects, running: (0, 0) }
     }
 
     /// What a worker is invoking: a number that changes with each invocation, and the address's hash.
@@ -102,18 +90,12 @@ impl NotesFile {
     }
 
     fn suspect(&self, address: u64, message: u64) {
-        let known = self
-            .suspects()
-            .position(|(count, a, m)| 0 < count && (a, m) == (address, message));
+        let known = self.suspects().position(|(count, a, m)| 0 < count && (a, m) == (address, message));
         let weakest =
             || (0..SUSPECTS_MAX).min_by_key(|&place| self.suspect_words(place)[0].load(Ordering::Relaxed));
         if let Some(place) = known.or_else(weakest) {
             let words = self.suspect_words(place);
-            let count = if known.is_some() {
-                words[0].load(Ordering::Relaxed)
-            } else {
-                0
-            };
+            let count = if known.is_some() { words[0].load(Ordering::Relaxed) } else { 0 };
             for (word, value) in words.into_iter().zip([count + 1, address, message]) {
                 word.store(value, Ordering::Relaxed);
             }
@@ -181,10 +163,7 @@ impl Notes for WorkerNotes {
     }
 }
 
-#[expect(
-    unsafe_code,
-    reason = "a mapping outlives the process without a system call for each invocation"
-)]
+#[expect(unsafe_code, reason = "a mapping outlives the process without a system call for each invocation")]
 fn map(file: &File) -> io::Result<&'static [AtomicU64; WORDS]> {
     use rustix::mm::{MapFlags, ProtFlags, mmap};
     let bytes = WORDS * size_of::<u64>();

@@ -135,11 +135,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         store: StorePath,
     ) -> Self {
         let executor = Rc::new(LocalExecutor::new());
-        let network = Network::new(
-            config.sessions.clone(),
-            Rc::clone(&executor),
-            Arc::clone(&paths.main),
-        );
+        let network = Network::new(config.sessions.clone(), Rc::clone(&executor), Arc::clone(&paths.main));
         let attempts = Some(vec![false; config.sessions.len()]);
         let clock_proof_due = Some(clock.now());
         Self {
@@ -223,10 +219,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let inbox = &self.paths.main;
         let (clock, own) = (&self.clock, self.next_timeout());
         poll_fn(|context| {
-            let due = [own, clock::turn_timers(context.waker())]
-                .into_iter()
-                .flatten()
-                .min();
+            let due = [own, clock::turn_timers(context.waker())].into_iter().flatten().min();
             if inbox.is_ready(context.waker()) {
                 return Poll::Ready(());
             }
@@ -243,15 +236,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn next_timeout(&self) -> Option<Instant> {
         let stop = self.stopping.as_ref().map(|stopping| stopping.deadline);
-        [
-            self.worker.poll_timeout(),
-            self.node.poll_timeout(),
-            self.clock_proof_due,
-            stop,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.worker.poll_timeout(), self.node.poll_timeout(), self.clock_proof_due, stop]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_timeouts(&mut self, now: Instant) {
@@ -277,11 +265,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Worker {
-                worker,
-                outputs,
-                taken,
-            } => {
+            Event::Worker { worker, outputs, taken } => {
                 for (session, connection, bytes) in taken {
                     self.network.taken(session, connection, bytes);
                 }
@@ -297,11 +281,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
                 self.store_busy = false;
                 self.node.handle_input(now, NodeInput::Store(event));
             }
-            Event::Network {
-                session,
-                connection,
-                input,
-            } => self.on_network(now, session, connection, input),
+            Event::Network { session, connection, input } => self.on_network(now, session, connection, input),
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
         }
@@ -358,39 +338,18 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn on_worker_output(&mut self, now: Instant, worker: WorkerIndex, output: WorkerOutput) {
         match output {
-            WorkerOutput::Channel {
-                to: WorkerIndex(0),
-                items,
-            } => {
-                self.for_worker
-                    .push_back(WorkerInput::Channel { from: worker, items });
+            WorkerOutput::Channel { to: WorkerIndex(0), items } => {
+                self.for_worker.push_back(WorkerInput::Channel { from: worker, items });
             }
             WorkerOutput::Channel { to, items } => send_channel(&self.paths, to, items),
             WorkerOutput::Activity(activity) => {
                 self.for_node.push_back(NodeInput::Activity { worker, activity })
             }
             WorkerOutput::Section { epoch, sections } => {
-                self.for_node.push_back(NodeInput::Section {
-                    worker,
-                    epoch,
-                    sections,
-                });
+                self.for_node.push_back(NodeInput::Section { worker, epoch, sections });
             }
-            WorkerOutput::Record {
-                session,
-                number,
-                deadline,
-                key,
-                value,
-            } => {
-                self.for_node.push_back(NodeInput::Record {
-                    worker,
-                    session,
-                    number,
-                    deadline,
-                    key,
-                    value,
-                });
+            WorkerOutput::Record { session, number, deadline, key, value } => {
+                self.for_node.push_back(NodeInput::Record { worker, session, number, deadline, key, value });
             }
             WorkerOutput::FoldWanted => self.for_node.push_back(NodeInput::FoldWanted),
             WorkerOutput::Connect { session, connection } if self.config.data.is_some() => {
@@ -398,11 +357,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             // At rest there is no network, and a session waits for ever.
             WorkerOutput::Connect { .. } => {}
-            WorkerOutput::Transmit {
-                session,
-                connection,
-                bytes,
-            } => self.network.transmit(session, connection, bytes),
+            WorkerOutput::Transmit { session, connection, bytes } => {
+                self.network.transmit(session, connection, bytes)
+            }
             WorkerOutput::Read { session, is_wanted } => self.network.read(session, is_wanted),
             WorkerOutput::Close { session, connection } => self.network.close(session, connection),
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
@@ -423,11 +380,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             NodeOutput::Committed { epoch } => self.tell_every_worker(|| WorkerInput::Committed { epoch }),
             NodeOutput::Folded { epoch } => self.tell_every_worker(|| WorkerInput::Folded { epoch }),
             NodeOutput::Advance { runtime } => self.clock.advance_to(runtime),
-            NodeOutput::Synced {
-                worker,
-                session,
-                record,
-            } => {
+            NodeOutput::Synced { worker, session, record } => {
                 self.tell_worker(worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
@@ -439,11 +392,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     }
 
     fn tell_worker(&mut self, worker: WorkerIndex, input: WorkerInput) {
-        if worker.0 == 0 {
-            self.for_worker.push_back(input)
-        } else {
-            send(&self.paths, worker, input)
-        }
+        if worker.0 == 0 { self.for_worker.push_back(input) } else { send(&self.paths, worker, input) }
     }
 
     fn tell_every_worker(&mut self, input: impl Fn() -> WorkerInput) {
@@ -462,23 +411,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let owner = admin::owner(&question, workers);
         let answers_due = owner.map_or(workers, |_| 1);
         for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.tell_worker(
-                WorkerIndex(worker),
-                WorkerInput::Admin {
-                    request,
-                    question: question.clone(),
-                },
-            );
+            self.tell_worker(WorkerIndex(worker), WorkerInput::Admin { request, question: question.clone() });
         }
-        self.questions.insert(
-            request,
-            Question {
-                question,
-                answers: BTreeMap::new(),
-                answers_due,
-                answer,
-            },
-        );
+        self.questions.insert(request, Question { question, answers: BTreeMap::new(), answers_due, answer });
     }
 
     fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
@@ -502,26 +437,17 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn node_status(&self) -> serde_json::Value {
         let mut status = self.config.about.clone();
-        let counters: BTreeMap<_, _> = self
-            .counters
-            .iter()
-            .map(|(kind, (count, _))| (*kind, *count))
-            .collect();
+        let counters: BTreeMap<_, _> =
+            self.counters.iter().map(|(kind, (count, _))| (*kind, *count)).collect();
         status.insert("control".into(), serde_json::json!(self.node.status()));
         status.insert("runtime_ms".into(), self.clock.now().as_millis().into());
         status.insert("outgoing_bytes".into(), self.network.outgoing_bytes().into());
-        status.insert(
-            "connections_closed_for_not_reading".into(),
-            self.network.closed_for_not_reading.into(),
-        );
+        status
+            .insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
         status.insert("events".into(), serde_json::json!(counters));
         status.insert(
             "store".into(),
-            self.store
-                .summary
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         );
         status.into()
     }
@@ -541,10 +467,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
         let deadline = now + to_ticks(STOP_TIME_MAX);
         let workers_stopped = vec![false; self.worker_count()];
-        self.stopping = Some(Stopping {
-            deadline: deadline + to_ticks(STOP_GRACE),
-            workers_stopped,
-        });
+        self.stopping = Some(Stopping { deadline: deadline + to_ticks(STOP_GRACE), workers_stopped });
         self.tell_every_worker(|| WorkerInput::Stop { deadline });
         self.for_node.push_back(NodeInput::Stop);
     }
@@ -574,9 +497,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
 impl<W, N> std::fmt::Debug for Shell<W, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Shell").field("config", &self.config).finish_non_exhaustive()
     }
 }
 

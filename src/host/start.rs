@@ -60,11 +60,7 @@ pub fn ask_at_rest(board: Board, data: &Path, question: AdminRequest) -> Result<
     if !data.join("log").is_dir() {
         return Err(format!("{}: no data directory", data.display()));
     }
-    let start = Start {
-        application: Arc::new(Application::at_rest()),
-        board,
-        data: data.to_owned(),
-    };
+    let start = Start { application: Arc::new(Application::at_rest()), board, data: data.to_owned() };
     let shell = assemble(start, None)?;
     let (answer, answered) = smol::channel::bounded(1);
     let main = shell.inbox();
@@ -75,11 +71,7 @@ pub fn ask_at_rest(board: Board, data: &Path, question: AdminRequest) -> Result<
         line
     });
     shell.run()?;
-    teller
-        .join()
-        .ok()
-        .and_then(Result::ok)
-        .ok_or_else(|| "no answer".to_owned())
+    teller.join().ok().and_then(Result::ok).ok_or_else(|| "no answer".to_owned())
 }
 
 /// Takes the mark of a degraded start from a data directory on which no node runs; what was lost, if anything was.
@@ -96,11 +88,7 @@ pub fn accept_degraded(board: &Board, data: &Path) -> Result<Option<String>, Str
 }
 
 fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorker, Node>, String> {
-    let Start {
-        application,
-        board,
-        data,
-    } = start;
+    let Start { application, board, data } = start;
     let workers = usize::from(board.workers);
     let is_served = serving.is_some();
     let mut replays = vec![Vec::new(); workers];
@@ -117,11 +105,8 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
     Clock::install(Arc::clone(&clock));
     let paths = Paths::new(workers);
     let store_path = StorePath::default();
-    let session_workers = application
-        .sessions
-        .iter()
-        .map(|session| session_owner(&session.name, workers))
-        .collect();
+    let session_workers =
+        application.sessions.iter().map(|session| session_owner(&session.name, workers)).collect();
     let config = ShellConfig {
         sessions: application.sessions.clone(),
         session_workers,
@@ -146,9 +131,7 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
         replay,
         watchdog: Arc::clone(&watchdog),
     });
-    let Some(first) = plans.next() else {
-        unreachable!("a board has a worker at least")
-    };
+    let Some(first) = plans.next() else { unreachable!("a board has a worker at least") };
     for plan in plans {
         let index = plan.config.index;
         let build = move |now| plan.build(now);
@@ -203,13 +186,8 @@ impl WorkerPlan {
         });
         read.map_err(|error| error.to_string())?;
         let replayed = failure.map_or(Ok(()), Err);
-        replayed
-            .and_then(|()| worker.start(now, self.begin))
-            .map_err(|error| error.to_string())?;
-        Ok(WatchedWorker {
-            worker,
-            watchdog: self.watchdog,
-        })
+        replayed.and_then(|()| worker.start(now, self.begin)).map_err(|error| error.to_string())?;
+        Ok(WatchedWorker { worker, watchdog: self.watchdog })
     }
 }
 
@@ -287,11 +265,7 @@ fn worker_start(recovered: &Recovered, is_served: bool) -> WorkerStart {
     WorkerStart {
         epoch: recovered.epoch,
         identity: recovered.identity,
-        sessions: is_served.then_some(if is_successor {
-            SessionStart::Resume
-        } else {
-            SessionStart::Clean
-        }),
+        sessions: is_served.then_some(if is_successor { SessionStart::Resume } else { SessionStart::Clean }),
     }
 }
 
@@ -308,10 +282,7 @@ fn node_config(board: &Board, recovered: &Recovered) -> NodeConfig {
 
 fn about(recovered: &Recovered, board: &Board) -> serde_json::Map<String, serde_json::Value> {
     if let Some(degraded) = &recovered.degraded {
-        log::error!(
-            "degraded: {}; repeats are possible; `fogfun doctor --accept` ends this",
-            lost(degraded)
-        );
+        log::error!("degraded: {}; repeats are possible; `fogfun doctor --accept` ends this", lost(degraded));
     }
     let value = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -11,11 +11,8 @@ use crate::state::key::Key;
 use crate::store::{Base, BaseError, BaseRead, LogEntry, Mark, Recovered, Store, StoreLimits};
 use crate::store::{StoreCommand, StoreEvent};
 
-const LIMITS: StoreLimits = StoreLimits {
-    segment_bytes: 256 * 1024,
-    log_bytes_max: 1024 * 1024,
-    fold_keys: 50,
-};
+const LIMITS: StoreLimits =
+    StoreLimits { segment_bytes: 256 * 1024, log_bytes_max: 1024 * 1024, fold_keys: 50 };
 
 fn open(path: &Path) -> (Store<FileDisk, LmdbBase>, LmdbReader, Recovered, usize) {
     let disk = FileDisk::open(&path.join("log")).unwrap();
@@ -27,26 +24,14 @@ fn open(path: &Path) -> (Store<FileDisk, LmdbBase>, LmdbReader, Recovered, usize
 
 fn frame(epoch: u64, bytes: usize) -> LogEntry {
     let mut builder = FrameBuilder::default();
-    builder.put(&key(&format!("id-{}", epoch % 100)), |out| {
-        out.extend(std::iter::repeat_n(7, bytes))
-    });
+    builder.put(&key(&format!("id-{}", epoch % 100)), |out| out.extend(std::iter::repeat_n(7, bytes)));
     let mut sections = Vec::new();
     builder.finish(&mut sections);
-    LogEntry::Frame {
-        view: 1,
-        epoch: Epoch(epoch),
-        time: TimeStamp::default(),
-        sections: vec![sections],
-    }
+    LogEntry::Frame { view: 1, epoch: Epoch(epoch), time: TimeStamp::default(), sections: vec![sections] }
 }
 
 fn key(id: &str) -> Key<'_> {
-    Key::State {
-        id,
-        function_type: "a/b",
-        name: "n",
-        subkey: &[],
-    }
+    Key::State { id, function_type: "a/b", name: "n", subkey: &[] }
 }
 
 #[test]
@@ -64,10 +49,7 @@ fn the_store_survives_restarts_on_real_files() {
             assert!(matches!(event, StoreEvent::Appended { .. }), "{event:?}");
         }
         let mut steps = 0;
-        while !matches!(
-            store.handle(StoreCommand::Fold),
-            StoreEvent::Folded { complete: true, .. }
-        ) {
+        while !matches!(store.handle(StoreCommand::Fold), StoreEvent::Folded { complete: true, .. }) {
             steps += 1;
             assert!(steps < 200);
         }
@@ -115,12 +97,8 @@ fn a_directory_in_use_names_its_process() {
 fn a_transaction_that_does_not_fit_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (mut base, reader) = LmdbBase::open(directory.path(), 256 * 1024).unwrap();
-    let mark = Mark {
-        entry: 3,
-        ..Mark::default()
-    };
-    base.apply(&mut std::iter::once((&b"k"[..], Some(&b"v"[..]))), Some(&mark))
-        .unwrap();
+    let mark = Mark { entry: 3, ..Mark::default() };
+    base.apply(&mut std::iter::once((&b"k"[..], Some(&b"v"[..]))), Some(&mark)).unwrap();
     let large = vec![1; 400 * 1024];
     let later = Mark::default();
     let result = base.apply(&mut std::iter::once((&b"k"[..], Some(&large[..]))), Some(&later));
@@ -138,17 +116,12 @@ fn a_flipped_bit_in_a_value_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let (mut base, reader) = LmdbBase::open(directory.path(), 256 * 1024).unwrap();
     let value = b"a value that is easily found";
-    base.apply(&mut std::iter::once((&b"k"[..], Some(&value[..]))), None)
-        .unwrap();
+    base.apply(&mut std::iter::once((&b"k"[..], Some(&value[..]))), None).unwrap();
     drop((base, reader));
     let file = directory.path().join("data.mdb");
     let mut bytes = std::fs::read(&file).unwrap();
-    let places: Vec<usize> = bytes
-        .windows(value.len())
-        .enumerate()
-        .filter(|(_, w)| w == value)
-        .map(|(i, _)| i)
-        .collect();
+    let places: Vec<usize> =
+        bytes.windows(value.len()).enumerate().filter(|(_, w)| w == value).map(|(i, _)| i).collect();
     assert!(!places.is_empty());
     for place in places {
         bytes[place] ^= 1;

@@ -33,10 +33,7 @@ impl Paths {
     /// Inboxes for so many workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self {
-            main: Arc::default(),
-            workers: (1..workers).map(|_| Arc::default()).collect(),
-        }
+        Self { main: Arc::default(), workers: (1..workers).map(|_| Arc::default()).collect() }
     }
 }
 
@@ -54,21 +51,11 @@ pub fn spawn_worker<W: WorkerMachine>(
         let _guard = AbortOnPanic;
         pin(index.0);
         match build(clock.now()) {
-            Ok(worker) => WorkerThread {
-                index,
-                worker,
-                paths,
-                clock,
-                outgoing: Outgoing::default(),
-            }
-            .run(),
+            Ok(worker) => WorkerThread { index, worker, paths, clock, outgoing: Outgoing::default() }.run(),
             Err(text) => paths.main.push(Event::WorkerFailed { worker: index, text }),
         }
     };
-    std::thread::Builder::new()
-        .name(format!("worker-{}", index.0))
-        .spawn(body)
-        .map(drop)
+    std::thread::Builder::new().name(format!("worker-{}", index.0)).spawn(body).map(drop)
 }
 
 struct WorkerThread<W> {
@@ -89,12 +76,8 @@ struct Outgoing {
 
 impl<W: WorkerMachine> WorkerThread<W> {
     fn run(mut self) {
-        let Some(inbox) = self
-            .index
-            .0
-            .checked_sub(1)
-            .and_then(|place| self.paths.workers.get(place))
-            .cloned()
+        let Some(inbox) =
+            self.index.0.checked_sub(1).and_then(|place| self.paths.workers.get(place)).cloned()
         else {
             unreachable!("only workers from 1 on have threads of their own")
         };
@@ -109,10 +92,8 @@ impl<W: WorkerMachine> WorkerThread<W> {
             }
             let now = self.clock.now();
             for input in inputs.drain(..) {
-                if let WorkerInput::Session {
-                    session,
-                    input: SessionInput::Received { connection, bytes },
-                } = &input
+                if let WorkerInput::Session { session, input: SessionInput::Received { connection, bytes } } =
+                    &input
                 {
                     self.outgoing.taken.push((*session, *connection, bytes.len()));
                 }
@@ -131,11 +112,7 @@ impl<W: WorkerMachine> WorkerThread<W> {
 
     fn wait_max(&self) -> Option<Duration> {
         let now = self.clock.now();
-        let micros = self
-            .worker
-            .poll_timeout()?
-            .as_micros()
-            .saturating_sub(now.as_micros());
+        let micros = self.worker.poll_timeout()?.as_micros().saturating_sub(now.as_micros());
         Some(Duration::from_micros(micros))
     }
 
@@ -152,25 +129,14 @@ impl<W: WorkerMachine> WorkerThread<W> {
         for output in self.outgoing.outputs.drain(..) {
             match output {
                 WorkerOutput::Channel { to, items } if to.0 != 0 => {
-                    send(
-                        &self.paths,
-                        to,
-                        WorkerInput::Channel {
-                            from: self.index,
-                            items,
-                        },
-                    );
+                    send(&self.paths, to, WorkerInput::Channel { from: self.index, items });
                 }
                 other => outputs.push(other),
             }
         }
         let taken = std::mem::take(&mut self.outgoing.taken);
         if !outputs.is_empty() || !taken.is_empty() {
-            self.paths.main.push_waiting(Event::Worker {
-                worker: self.index,
-                outputs,
-                taken,
-            });
+            self.paths.main.push_waiting(Event::Worker { worker: self.index, outputs, taken });
         }
     }
 }
@@ -185,14 +151,7 @@ pub(super) fn send(paths: &Paths, to: WorkerIndex, input: WorkerInput) {
 
 /// Passes items on to another worker from thread 0.
 pub(super) fn send_channel(paths: &Paths, to: WorkerIndex, items: Vec<ChannelItem>) {
-    send(
-        paths,
-        to,
-        WorkerInput::Channel {
-            from: WorkerIndex(0),
-            items,
-        },
-    );
+    send(paths, to, WorkerInput::Channel { from: WorkerIndex(0), items });
 }
 
 /// The store's thread: takes commands, answers events, and leaves its summary where `status` finds it.
@@ -227,10 +186,7 @@ pub fn spawn_store<S: StoreMachine + Send + 'static>(
             }
         }
     };
-    std::thread::Builder::new()
-        .name("store".into())
-        .spawn(body)
-        .map(drop)
+    std::thread::Builder::new().name("store".into()).spawn(body).map(drop)
 }
 
 /// Ends the process if its thread panics.
@@ -250,13 +206,9 @@ fn pin(place: usize) {
     let Ok(allowed) = sched_getaffinity(None) else {
         return;
     };
-    let processors: Vec<usize> = (0..CpuSet::MAX_CPU)
-        .filter(|&processor| allowed.is_set(processor))
-        .collect();
-    if let Some(&processor) = place
-        .checked_rem(processors.len())
-        .and_then(|place| processors.get(place))
-    {
+    let processors: Vec<usize> =
+        (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor)).collect();
+    if let Some(&processor) = place.checked_rem(processors.len()).and_then(|place| processors.get(place)) {
         let mut only = CpuSet::new();
         only.set(processor);
         let _not_permitted = sched_setaffinity(None, &only);

@@ -33,13 +33,9 @@ pub fn config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
-        path: key.display().to_string(),
-        text: error.to_string(),
-    })?;
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(TlsError::Rustls)
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| TlsError::File { path: key.display().to_string(), text: error.to_string() })?;
+    builder.with_client_auth_cert(chain, key).map_err(TlsError::Rustls)
 }
 
 fn roots(files: &TlsFiles) -> Result<RootCertStore, TlsError> {
@@ -55,20 +51,13 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore, TlsError> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    if roots.is_empty() {
-        Err(TlsError::NoRoots)
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
 }
 
 fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| TlsError::File {
-            path: path.display().to_string(),
-            text: error.to_string(),
-        })
+        .map_err(|error| TlsError::File { path: path.display().to_string(), text: error.to_string() })
 }
 
 /// TLS cannot begin. The configuration's fault; trying again after the file is mended may help.

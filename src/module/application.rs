@@ -43,8 +43,7 @@ impl Module {
     where
         F: StatefulFunction + 'static,
     {
-        self.functions
-            .push((function_type, Box::new(move |_| Box::new(provider()))));
+        self.functions.push((function_type, Box::new(move |_| Box::new(provider()))));
         self
     }
 
@@ -69,8 +68,7 @@ impl Module {
     where
         R: Router + 'static,
     {
-        self.routers
-            .push((ingress, Box::new(move || Box::new(provider()))));
+        self.routers.push((ingress, Box::new(move || Box::new(provider()))));
         self
     }
 
@@ -96,14 +94,7 @@ impl fmt::Debug for Module {
         f.debug_struct("Module")
             .field("functions", &names(&self.functions))
             .field("namespaces", &names(&self.namespaces))
-            .field(
-                "routers",
-                &self
-                    .routers
-                    .iter()
-                    .map(|(ingress, _)| *ingress)
-                    .collect::<Vec<_>>(),
-            )
+            .field("routers", &self.routers.iter().map(|(ingress, _)| *ingress).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -165,8 +156,7 @@ impl Application {
     /// A new function of this type, for the thread that asks; `None` if nothing binds it.
     #[must_use]
     pub fn make_function(&self, function_type: &TypeName) -> Option<Box<dyn StatefulFunction>> {
-        self.provider(function_type)
-            .map(|provider| provider(function_type))
+        self.provider(function_type).map(|provider| provider(function_type))
     }
 
     /// New routers of an ingress in the order in which they were bound, for the thread that asks.
@@ -188,9 +178,7 @@ impl Application {
     }
 
     fn provider(&self, function_type: &TypeName) -> Option<&FunctionProvider> {
-        self.functions
-            .get(function_type)
-            .or_else(|| self.namespaces.get(function_type.namespace()))
+        self.functions.get(function_type).or_else(|| self.namespaces.get(function_type.namespace()))
     }
 
     fn bind_functions(&mut self, functions: Vec<(&'static str, FunctionProvider)>, report: &mut Report) {
@@ -216,11 +204,7 @@ impl Application {
                 reserved(namespace, report);
             } else if namespace.is_empty() || namespace.contains('/') {
                 let message = format!("the application binds the namespace `{namespace}`, which is none");
-                report.add(
-                    Place::NOWHERE,
-                    message,
-                    "a namespace is what stands before the slash".to_owned(),
-                );
+                report.add(Place::NOWHERE, message, "a namespace is what stands before the slash".to_owned());
             } else if self.namespaces.insert(namespace, provider).is_some() {
                 let message = format!("the application binds the namespace `{namespace}` twice");
                 report.add(Place::NOWHERE, message, None);
@@ -236,11 +220,7 @@ impl Application {
             let ingresses = self.ingresses();
             if !ingresses.contains(&text) {
                 let message = format!("the application binds a router of `{text}`, which is no ingress here");
-                report.add(
-                    Place::NOWHERE,
-                    message,
-                    suggest::help(text, ingresses.iter().copied()),
-                );
+                report.add(Place::NOWHERE, message, suggest::help(text, ingresses.iter().copied()));
                 continue;
             }
             self.routers.entry(name).or_default().push(provider);
@@ -270,11 +250,7 @@ impl Application {
                 if self.provider(target).is_none() {
                     let message = format!("nothing binds the function `{target}`");
                     let names: Vec<&str> = self.functions.keys().map(TypeName::as_str).collect();
-                    report.add(
-                        *place,
-                        message,
-                        suggest::help(target.as_str(), names.iter().copied()),
-                    );
+                    report.add(*place, message, suggest::help(target.as_str(), names.iter().copied()));
                 }
             }
         }
@@ -302,13 +278,7 @@ impl fmt::Debug for Application {
 
 fn bound_name(what: &str, text: &str, report: &mut Report) -> Option<TypeName> {
     TypeName::parse(text)
-        .map_err(|error| {
-            report.add(
-                Place::NOWHERE,
-                format!("the application binds {what} {error}"),
-                None,
-            )
-        })
+        .map_err(|error| report.add(Place::NOWHERE, format!("the application binds {what} {error}"), None))
         .ok()
 }
 

@@ -16,11 +16,7 @@ impl BrokerUrl {
                 format!("`{text}` is no URL of a broker"),
                 format!(
                     "for example `mqtt://{}`",
-                    if text.contains(['/', ' ']) {
-                        "localhost"
-                    } else {
-                        text
-                    }
+                    if text.contains(['/', ' ']) { "localhost" } else { text }
                 ),
             ));
         };
@@ -59,10 +55,7 @@ impl BrokerUrl {
                 .ok()
                 .filter(|port| 0 < *port && text.bytes().all(|byte| byte.is_ascii_digit()))
                 .ok_or_else(|| {
-                    (
-                        format!("`{text}` is no port"),
-                        "a port is a number from 1 to 65535".to_owned(),
-                    )
+                    (format!("`{text}` is no port"), "a port is a number from 1 to 65535".to_owned())
                 })?,
         };
         let named = !host.is_empty()
@@ -70,11 +63,7 @@ impl BrokerUrl {
         if !named {
             return Err((format!("`{host}` is no host"), "a name or an address".into()));
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            tls,
-        })
+        Ok(Self { host: host.to_owned(), port, tls })
     }
 }
 
@@ -126,11 +115,7 @@ mod tests {
             ("mqtt://[fe80::1]:1", "fe80::1", 1, false),
         ] {
             let host = host.to_owned();
-            assert_eq!(
-                BrokerUrl::parse(text),
-                Ok(BrokerUrl { host, port, tls }),
-                "{text}"
-            );
+            assert_eq!(BrokerUrl::parse(text), Ok(BrokerUrl { host, port, tls }), "{text}");
         }
         for (text, message) in [
             ("localhost", "`localhost` is no URL of a broker"),

@@ -40,9 +40,7 @@ fn value(inside: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<S
         None => (inside, None),
     };
     let mut characters = name.chars();
-    let named = characters
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    let named = characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && characters.all(|other| other.is_ascii_alphanumeric() || other == '_');
     if !named {
         return Err((

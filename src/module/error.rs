@@ -145,11 +145,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) const NOWHERE: Self = Self {
-        line: 0,
-        column: 0,
-        length: 0,
-    };
+    pub(crate) const NOWHERE: Self = Self { line: 0, column: 0, length: 0 };
 }
 
 /// A file's name and text.
@@ -161,10 +157,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(file: &str, text: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { file: file.to_owned(), text: text.to_owned() }
     }
 
     /// The place of the byte range of the text.
@@ -180,9 +173,7 @@ impl Source {
     }
 
     fn line(&self, line: usize) -> &str {
-        line.checked_sub(1)
-            .and_then(|index| self.text.lines().nth(index))
-            .unwrap_or_default()
+        line.checked_sub(1).and_then(|index| self.text.lines().nth(index)).unwrap_or_default()
     }
 }
 
@@ -196,11 +187,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self {
-            source,
-            errors: Vec::new(),
-            omitted: 0,
-        }
+        Self { source, errors: Vec::new(), omitted: 0 }
     }
 
     pub(crate) fn add(&mut self, place: Place, message: impl Into<String>, help: impl Into<Option<String>>) {
@@ -211,12 +198,7 @@ impl Report {
         self.errors.push(LoadError {
             file: self.source.file.clone(),
             place,
-            source_line: self
-                .source
-                .line(place.line)
-                .chars()
-                .take(SOURCE_LINE_CHARACTERS_MAX)
-                .collect(),
+            source_line: self.source.line(place.line).chars().take(SOURCE_LINE_CHARACTERS_MAX).collect(),
             message: message.into(),
             help: help.into(),
         });
@@ -231,25 +213,14 @@ impl Report {
 
     /// `value`, unless something was added.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, LoadErrors> {
-        if self.errors.is_empty() {
-            Ok(value)
-        } else {
-            Err(self.into_errors())
-        }
+        if self.errors.is_empty() { Ok(value) } else { Err(self.into_errors()) }
     }
 
     fn into_errors(mut self) -> LoadErrors {
-        assert!(
-            !self.errors.is_empty(),
-            "errors are reported where there are some"
-        );
-        self.errors
-            .sort_by_key(|error| (error.place.line, error.place.column));
+        assert!(!self.errors.is_empty(), "errors are reported where there are some");
+        self.errors.sort_by_key(|error| (error.place.line, error.place.column));
         self.errors.dedup();
-        LoadErrors {
-            errors: self.errors,
-            omitted: self.omitted,
-        }
+        LoadErrors { errors: self.errors, omitted: self.omitted }
     }
 }
 

@@ -67,17 +67,12 @@ impl<'n> Fields<'n> {
 
     /// Has it keys that nobody asked for so far?
     pub(crate) fn has_others(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| !self.known.contains(&entry.key.as_str()))
+        self.entries.iter().any(|entry| !self.known.contains(&entry.key.as_str()))
     }
 
     /// Where the key itself stands.
     pub(crate) fn key_place(&self, key: &str) -> Option<Place> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| entry.key_place)
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.key_place)
     }
 
     /// Reports missing and unknown keys. A missing key that was only misspelt is reported as unknown alone.
@@ -94,19 +89,11 @@ impl<'n> Fields<'n> {
                 .copied();
             misspelt.extend(suggest::nearest(&entry.key, unused));
             let message = format!("unknown key `{}` in {}", entry.key, self.what);
-            report.add(
-                entry.key_place,
-                message,
-                suggest::help(&entry.key, self.known.iter().copied()),
-            );
+            report.add(entry.key_place, message, suggest::help(&entry.key, self.known.iter().copied()));
         }
         for (key, example) in &self.missing {
             if let Some(place) = self.key_place(key) {
-                report.add(
-                    place,
-                    format!("`{key}` has no value"),
-                    format!("for example `{key}: {example}`"),
-                );
+                report.add(place, format!("`{key}` has no value"), format!("for example `{key}: {example}`"));
             } else if !misspelt.contains(key) {
                 let message = format!("{} lacks `{key}`", self.what);
                 report.add(self.place, message, format!("for example `{key}: {example}`"));
@@ -151,11 +138,7 @@ pub(crate) fn type_name(node: &Node, report: &mut Report) -> Option<TypeName> {
     match TypeName::parse(text) {
         Ok(name) => Some(name),
         Err(error) => {
-            report.add(
-                node.place,
-                error.to_string(),
-                "for example `example/fridge`".to_owned(),
-            );
+            report.add(node.place, error.to_string(), "for example `example/fridge`".to_owned());
             None
         }
     }
@@ -199,12 +182,7 @@ where
     {
         return Some(number);
     }
-    expected(
-        node.place,
-        &format!("a whole number from {least} to {most}"),
-        &node.value,
-        report,
-    );
+    expected(node.place, &format!("a whole number from {least} to {most}"), &node.value, report);
     None
 }
 
@@ -224,10 +202,8 @@ pub(crate) fn duration(
         return None;
     };
     if duration < least || most < duration {
-        let message = format!(
-            "expected a duration from {least:?} to {most:?}, found {}",
-            node.value.describe()
-        );
+        let message =
+            format!("expected a duration from {least:?} to {most:?}, found {}", node.value.describe());
         report.add(node.place, message, None);
         return None;
     }
@@ -237,11 +213,7 @@ pub(crate) fn duration(
 /// Says that something else belongs here, unless something was said already.
 pub(crate) fn expected(place: Place, wanted: &str, found: &Value, report: &mut Report) {
     if *found != Value::Broken {
-        report.add(
-            place,
-            format!("expected {wanted}, found {}", found.describe()),
-            None,
-        );
+        report.add(place, format!("expected {wanted}, found {}", found.describe()), None);
     }
 }
 
@@ -252,10 +224,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(digits)?;
     let number: u64 = number.parse().ok()?;
     let unit = unit.trim().to_lowercase();
-    let unit = unit
-        .strip_suffix('s')
-        .filter(|rest| 1 < rest.len() && *rest != "m")
-        .unwrap_or(&unit);
+    let unit = unit.strip_suffix('s').filter(|rest| 1 < rest.len() && *rest != "m").unwrap_or(&unit);
     match unit {
         "d" | "day" => number.checked_mul(86_400).map(Duration::from_secs),
         "h" | "hour" => number.checked_mul(3_600).map(Duration::from_secs),
@@ -292,22 +261,9 @@ mod tests {
             ("7000000ns", 7),
             ("4 millis", 4),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "1.5 s",
-            "-1 s",
-            "1 week",
-            "1 s s",
-            "99999999999999999999",
-            "1 ss",
-        ] {
+        for text in ["", "s", "1.5 s", "-1 s", "1 week", "1 s s", "99999999999999999999", "1 ss"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         assert_eq!(parse_duration(&format!("{} d", u64::MAX)), None);

@@ -14,7 +14,7 @@ use super::kinds::{KINDS, Loading, UNSUPPORTED, twice};
 use super::suggest;
 use super::yaml::{self, Node, Value};
 use crate::address::TypeName;
-use crate::mqtt::config::{Secret, SessionConfig, TlsFiles};
+use crate::mqtt::config::{Role, Secret, SessionConfig, TlsFiles};
 
 /// A `module.yaml`, read and checked by itself. [`Application::link`](super::Application::link) checks it against the program.
 #[derive(Debug, Clone)]
@@ -39,10 +39,7 @@ impl Specification {
         let source = Arc::new(Source::new(file_name, text));
         let mut report = Report::new(Arc::clone(&source));
         let documents = yaml::read(text, environment, &mut report);
-        let mut loading = Loading {
-            report: &mut report,
-            sessions: Vec::new(),
-        };
+        let mut loading = Loading { report: &mut report, sessions: Vec::new() };
         for document in &documents {
             read_document(document, &mut loading);
         }
@@ -53,15 +50,8 @@ impl Specification {
         }
         check_together(&loaded, &mut report);
         let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
-        let (sessions, places) = loaded
-            .into_iter()
-            .map(|loaded| loaded.relative_to(directory))
-            .unzip();
-        report.finish(Self {
-            sessions,
-            places,
-            source,
-        })
+        let (sessions, places) = loaded.into_iter().map(|loaded| loaded.relative_to(directory)).unzip();
+        report.finish(Self { sessions, places, source })
     }
 
     /// Takes the board's bounds where the file says none of its own.
@@ -73,7 +63,7 @@ impl Specification {
         for (session, places) in self.sessions.iter_mut().zip(&self.places) {
             let config = Arc::make_mut(session);
             if !places.receive_maximum_given {
-                config.receive_maximum = board.receive_maximum;
+                config.receive_maximum = board.session_receive_maximum();
             }
             if !places.packet_bytes_max_given {
                 config.packet_bytes_max = board.packet_bytes_max;
@@ -87,6 +77,9 @@ impl Specification {
                 );
                 let help = format!("at least {least:?}; the board file says `invocation_max_ms`");
                 report.add(places.keep_alive.unwrap_or(places.id), message, help);
+            }
+            if matches!(config.role, Role::Egress(_)) {
+                continue;
             }
             let reserve = u64::from(config.receive_maximum) * u64::from(config.packet_bytes_max);
             let share = board.worker_memory_bytes() / 2;
@@ -184,9 +177,7 @@ impl Loaded {
             *path = directory.join(&*path);
         }
         if let Some(TlsFiles { ca, client }) = &mut self.config.broker.tls {
-            let client = client
-                .iter_mut()
-                .flat_map(|(certificate, key)| [certificate, key]);
+            let client = client.iter_mut().flat_map(|(certificate, key)| [certificate, key]);
             for path in ca.iter_mut().chain(client) {
                 *path = directory.join(&*path);
             }
@@ -200,15 +191,8 @@ fn read_document(document: &Node, loading: &mut Loading<'_>) {
     let Some(mut fields) = Fields::of(document, "a document", report) else {
         return;
     };
-    if let Some(place) = fields
-        .key_place("version")
-        .filter(|_| fields.key_place("kind").is_none())
-    {
-        report.add(
-            place,
-            "this is the old form of a module, with `version`",
-            LEGACY.to_owned(),
-        );
+    if let Some(place) = fields.key_place("version").filter(|_| fields.key_place("kind").is_none()) {
+        report.add(place, "this is the old form of a module, with `version`", LEGACY.to_owned());
         return;
     }
     let kind = fields.required("kind", "fogfun.mqtt.v1/ingress");
@@ -219,20 +203,12 @@ fn read_document(document: &Node, loading: &mut Loading<'_>) {
         return;
     };
     if let Some((_, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == kind.as_str()) {
-        report.add(
-            kind_node.place,
-            format!("the kind `{kind}` is not supported"),
-            (*instead).to_owned(),
-        );
+        report.add(kind_node.place, format!("the kind `{kind}` is not supported"), (*instead).to_owned());
         return;
     }
     let Some(known) = KINDS.iter().find(|known| known.name == kind.as_str()) else {
         let names = KINDS.iter().map(|known| known.name);
-        report.add(
-            kind_node.place,
-            format!("unknown kind `{kind}`"),
-            suggest::help(kind.as_str(), names),
-        );
+        report.add(kind_node.place, format!("unknown kind `{kind}`"), suggest::help(kind.as_str(), names));
         return;
     };
     if let Some(spec) = spec.filter(|spec| spec.value != Value::Broken) {
@@ -245,13 +221,7 @@ fn check_together(loaded: &[Loaded], report: &mut Report) {
     for (index, Loaded { config, places }) in loaded.iter().enumerate() {
         for earlier in loaded.iter().take(index) {
             if earlier.config.name == config.name {
-                twice(
-                    places.id,
-                    "the id",
-                    config.name.as_str(),
-                    earlier.places.id,
-                    report,
-                );
+                twice(places.id, "the id", config.name.as_str(), earlier.places.id, report);
             } else if earlier.config.client_id == config.client_id
                 && (&earlier.config.broker.host, earlier.config.broker.port)
                     == (&config.broker.host, config.broker.port)

@@ -5,9 +5,7 @@
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain_word = plain(word);
     // Of a single letter nothing would be left.
-    let distance_max = (plain_word.len() / 3)
-        .max(1)
-        .min(plain_word.len().saturating_sub(1));
+    let distance_max = (plain_word.len() / 3).max(1).min(plain_word.len().saturating_sub(1));
     candidates
         .into_iter()
         .filter(|candidate| plain_word.len().abs_diff(plain(candidate).len()) <= distance_max)
@@ -88,10 +86,7 @@ mod tests {
     #[test]
     fn distance_is_a_distance() {
         let of = |one: &str, other: &str| {
-            distance(
-                &one.chars().collect::<Vec<_>>(),
-                &other.chars().collect::<Vec<_>>(),
-            )
+            distance(&one.chars().collect::<Vec<_>>(), &other.chars().collect::<Vec<_>>())
         };
         assert_eq!(of("kitten", "sitting"), 3);
         assert_eq!(of("ab", "ba"), 1);

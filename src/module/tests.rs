@@ -173,13 +173,7 @@ spec:
     };
     let read: Vec<_> = subscriptions
         .iter()
-        .map(|subscription| {
-            (
-                subscription.pattern.text.as_str(),
-                subscription.qos,
-                subscription.format,
-            )
-        })
+        .map(|subscription| (subscription.pattern.text.as_str(), subscription.qos, subscription.format))
         .collect();
     assert_eq!(
         read,
@@ -198,70 +192,38 @@ fn what_is_too_large_or_too_deep_is_refused() {
         parse(&large).unwrap_err(),
         "module.yaml: the file has 1048578 bytes, at most 1048576 are read"
     );
-    let deep = format!(
-        "{}{}",
-        "[".repeat(MODULE_DEPTH_MAX + 1),
-        "]".repeat(MODULE_DEPTH_MAX + 1)
-    );
-    assert!(
-        parse(&deep)
-            .unwrap_err()
-            .starts_with("module.yaml:1:33: nested more than 32 levels deep")
-    );
+    let deep = format!("{}{}", "[".repeat(MODULE_DEPTH_MAX + 1), "]".repeat(MODULE_DEPTH_MAX + 1));
+    assert!(parse(&deep).unwrap_err().starts_with("module.yaml:1:33: nested more than 32 levels deep"));
     // So deep that the scanner gives up before.
-    assert!(
-        parse(&"[".repeat(100_000))
-            .unwrap_err()
-            .contains("recursion limit exceeded")
-    );
+    assert!(parse(&"[".repeat(100_000)).unwrap_err().contains("recursion limit exceeded"));
     let laughs = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                   d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
-    assert!(
-        parse(laughs)
-            .unwrap_err()
-            .contains("more than 100000 values, aliases counted as often as used")
-    );
+    assert!(parse(laughs).unwrap_err().contains("more than 100000 values, aliases counted as often as used"));
     let mut topics =
         String::from("kind: fogfun.mqtt.v1/ingress\nspec:\n  id: a/b\n  address: mqtt://b\n  topics:\n");
     for index in 0..=INGRESS_TOPICS_MAX {
         topics.push_str(&format!("    - {{topic: 't/{index}', format: number}}\n"));
     }
-    assert!(
-        parse(&topics)
-            .unwrap_err()
-            .contains("an ingress has at most 256 topics, this one has 257")
-    );
+    assert!(parse(&topics).unwrap_err().contains("an ingress has at most 256 topics, this one has 257"));
     let many: String = (0..LOAD_ERRORS_MAX + 3).map(|_| "--- 1\n").collect();
     assert!(parse(&many).unwrap_err().ends_with("\n\nand 3 more"));
     let id = "x".repeat(300);
     let long = format!("kind: fogfun.mqtt.v1/egress\nspec: {{id: a/b, address: mqtt://b, clientId: {id}}}");
-    assert!(
-        parse(&long)
-            .unwrap_err()
-            .contains("a client id has at most 256 bytes, this one has 300")
-    );
+    assert!(parse(&long).unwrap_err().contains("a client id has at most 256 bytes, this one has 300"));
 }
 
 fn session(extra: &str) -> Specification {
-    parse(&format!(
-        "kind: fogfun.mqtt.v1/egress\nspec:\n  id: a/b\n  address: mqtts://b\n{extra}"
-    ))
-    .unwrap()
+    parse(&format!("kind: fogfun.mqtt.v1/egress\nspec:\n  id: a/b\n  address: mqtts://b\n{extra}")).unwrap()
 }
 
 #[test]
 fn a_board_fills_in_what_the_file_leaves_open() {
-    let board = Board::parse(
-        "b.toml",
-        "receive_maximum = 50\npacket_bytes_max = 5_000\ninvocation_max_ms = 6_000",
-    )
-    .unwrap();
+    let board =
+        Board::parse("b.toml", "receive_maximum = 50\npacket_bytes_max = 5_000\ninvocation_max_ms = 6_000")
+            .unwrap();
     let bounds = |specification: Specification| {
         let specification = specification.with_board(&board).unwrap();
-        (
-            specification.sessions[0].receive_maximum,
-            specification.sessions[0].packet_bytes_max,
-        )
+        (specification.sessions[0].receive_maximum, specification.sessions[0].packet_bytes_max)
     };
     assert_eq!(bounds(session("")), (50, 5_000));
     assert_eq!(bounds(session("  receiveMaximum: 3\n")), (3, 5_000));
@@ -271,9 +233,12 @@ fn a_board_fills_in_what_the_file_leaves_open() {
         short.to_string(),
         "module.yaml:5:14: a keep-alive of 11s is less than twice the longest invocation (6s)\n  5 |   keepAlive: 11 s\n    |              ^^^^\n  help: at least 12s; the board file says `invocation_max_ms`"
     );
-    let large = session("  receiveMaximum: 65535\n  packetBytesMax: 300000\n")
-        .with_board(&board)
-        .unwrap_err();
+    let large = parse(
+        "kind: fogfun.mqtt.v1/ingress\nspec:\n  id: a/b\n  address: mqtts://b\n  receiveMaximum: 65535\n  packetBytesMax: 300000\n  topics: [{topic: 't/{id}', format: number}]\n",
+    )
+    .unwrap()
+    .with_board(&board)
+    .unwrap_err();
     assert_eq!(
         large.to_string(),
         "module.yaml:3:7: `receiveMaximum` 65535 × `packetBytesMax` 300000 is more than half of a worker's memory (33554432 bytes)\n  3 |   id: a/b\n    |       ^^^"
@@ -294,24 +259,16 @@ fn files_are_read_relative_to_the_module() {
     };
     let with = |extra: &str| {
         let yaml = format!("kind: fogfun.mqtt.v1/egress\nspec: {{id: a/b, address: mqtts://b, {extra}}}\n");
-        Specification::parse("etc/module.yaml", &yaml, &environment)
-            .unwrap()
-            .with_files(&read)
+        Specification::parse("etc/module.yaml", &yaml, &environment).unwrap().with_files(&read)
     };
     let specification = with("user: me, passwordFile: good, caFile: ca.pem").unwrap();
     let session = Arc::clone(&specification.sessions[0]);
     assert_eq!(session.password, Some(Secret("hunter2".into())));
-    assert_eq!(
-        session.broker.tls.as_ref().unwrap().ca,
-        Some(PathBuf::from("etc/ca.pem"))
-    );
+    assert_eq!(session.broker.tls.as_ref().unwrap().ca, Some(PathBuf::from("etc/ca.pem")));
     for (extra, message) in [
         ("passwordFile: empty", "`etc/empty` is empty"),
         ("passwordFile: binary", "`etc/binary` is not UTF-8"),
-        (
-            "passwordFile: long",
-            "`etc/long` is too long for a password: MQTT has 65,535 bytes",
-        ),
+        ("passwordFile: long", "`etc/long` is too long for a password: MQTT has 65,535 bytes"),
         ("passwordFile: gone", "cannot read `etc/gone`: no such file"),
         ("caFile: good", "`etc/good` is no PEM file"),
     ] {
@@ -324,25 +281,17 @@ fn files_are_read_relative_to_the_module() {
 #[test]
 fn the_reference_shows_what_loads() {
     let reference = include_str!("../../docs/module-yaml.md");
-    let examples: Vec<&str> = reference
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
+    let examples: Vec<&str> =
+        reference.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!examples.is_empty());
     for example in examples {
         assert_eq!(parse(example).unwrap().sessions.len(), 2);
     }
     // Every key of the kinds is in the reference: the help of an unknown key lists those that there are.
     for kind in ["ingress", "egress"] {
-        let errors = parse(&format!(
-            "kind: fogfun.mqtt.v1/{kind}\nspec: {{id: a/b, nothing-like-it: 1}}"
-        ))
-        .unwrap_err();
-        let help = errors
-            .lines()
-            .find(|line| line.contains("help: there are"))
-            .unwrap();
+        let errors = parse(&format!("kind: fogfun.mqtt.v1/{kind}\nspec: {{id: a/b, nothing-like-it: 1}}"))
+            .unwrap_err();
+        let help = errors.lines().find(|line| line.contains("help: there are")).unwrap();
         let keys: Vec<&str> = help.split('`').skip(1).step_by(2).collect();
         assert!(10 < keys.len());
         for key in keys {

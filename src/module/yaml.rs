@@ -53,14 +53,7 @@ impl Value {
                 if shown.len() < text.len() {
                     shown.push('…');
                 }
-                format!(
-                    "`{}`",
-                    shown
-                        .escape_debug()
-                        .to_string()
-                        .replace("\\\"", "\"")
-                        .replace("\\'", "'")
-                )
+                format!("`{}`", shown.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'"))
             }
             Self::Sequence(_) => "a list".into(),
             Self::Mapping(_) => "a mapping".into(),
@@ -78,10 +71,7 @@ pub(crate) fn read(
     if MODULE_BYTES_MAX < text.len() {
         report.add(
             Place::NOWHERE,
-            format!(
-                "the file has {} bytes, at most {MODULE_BYTES_MAX} are read",
-                text.len()
-            ),
+            format!("the file has {} bytes, at most {MODULE_BYTES_MAX} are read", text.len()),
             None,
         );
         return Vec::new();
@@ -135,11 +125,7 @@ struct Open {
 
 enum Collection {
     Sequence(Vec<Node>),
-    Mapping {
-        entries: Vec<Entry>,
-        merges: Vec<Node>,
-        key: Option<(Option<String>, Place)>,
-    },
+    Mapping { entries: Vec<Entry>, merges: Vec<Node>, key: Option<(Option<String>, Place)> },
 }
 
 impl Builder<'_> {
@@ -158,26 +144,18 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.check_tag(tag.as_deref(), place);
-                let collection = Collection::Mapping {
-                    entries: Vec::new(),
-                    merges: Vec::new(),
-                    key: None,
-                };
+                let collection = Collection::Mapping { entries: Vec::new(), merges: Vec::new(), key: None };
                 self.begin(collection, anchor, place)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
                 let Some(anchored) = self.anchors.get(&anchor).cloned() else {
-                    self.report
-                        .add(place, "this alias stands for what it is a part of", None);
+                    self.report.add(place, "this alias stands for what it is a part of", None);
                     return Err(GiveUp);
                 };
                 let (node, nodes) = &*anchored;
                 self.count(*nodes, place)?;
-                let node = Node {
-                    place: node.place,
-                    value: node.value.clone(),
-                };
+                let node = Node { place: node.place, value: node.value.clone() };
                 self.add(node, 0, *nodes);
             }
             Event::DocumentEnd => self.anchors.clear(),
@@ -199,21 +177,12 @@ impl Builder<'_> {
 
     fn begin(&mut self, collection: Collection, anchor: usize, place: Place) -> Result<(), GiveUp> {
         if MODULE_DEPTH_MAX <= self.open.len() {
-            self.report.add(
-                place,
-                format!("nested more than {MODULE_DEPTH_MAX} levels deep"),
-                None,
-            );
+            self.report.add(place, format!("nested more than {MODULE_DEPTH_MAX} levels deep"), None);
             return Err(GiveUp);
         }
         let nodes_before = self.nodes;
         self.count(1, place)?;
-        self.open.push(Open {
-            place,
-            anchor,
-            nodes_before,
-            collection,
-        });
+        self.open.push(Open { place, anchor, nodes_before, collection });
         Ok(())
     }
 
@@ -223,10 +192,7 @@ impl Builder<'_> {
             Collection::Sequence(items) => Value::Sequence(items),
             Collection::Mapping { entries, merges, .. } => Value::Mapping(self.merged(entries, merges)),
         };
-        let node = Node {
-            place: open.place,
-            value,
-        };
+        let node = Node { place: open.place, value };
         let nodes = self.nodes - open.nodes_before;
         self.add(node, open.anchor, nodes);
     }
@@ -254,11 +220,7 @@ impl Builder<'_> {
                         self.report.add(key_place, message, help);
                         return;
                     }
-                    entries.push(Entry {
-                        key: name,
-                        key_place,
-                        value: node,
-                    });
+                    entries.push(Entry { key: name, key_place, value: node });
                 }
             },
         }
@@ -291,13 +253,7 @@ impl Builder<'_> {
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(
-            self.open.last(),
-            Some(Open {
-                collection: Collection::Mapping { key: None, .. },
-                ..
-            })
-        )
+        matches!(self.open.last(), Some(Open { collection: Collection::Mapping { key: None, .. }, .. }))
     }
 
     fn scalar(&mut self, text: &str, quoted: bool, is_key: bool, place: Place) -> Value {
@@ -340,11 +296,7 @@ fn key_of(node: Node, report: &mut Report) -> (Option<String>, Place) {
 
 fn syntax_error(text: &str, error: &ScanError, report: &mut Report) {
     let marker = error.marker();
-    let place = Place {
-        line: marker.line(),
-        column: marker.col() + 1,
-        length: 1,
-    };
+    let place = Place { line: marker.line(), column: marker.col() + 1, length: 1 };
     let indented_by_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
     let tab = text
         .lines()
@@ -359,11 +311,7 @@ fn syntax_error(text: &str, error: &ScanError, report: &mut Report) {
                 column: line.chars().take_while(|character| *character == ' ').count() + 1,
                 length: 1,
             };
-            report.add(
-                place,
-                "a tab indents this line",
-                "YAML indents with spaces only".to_owned(),
-            );
+            report.add(place, "a tab indents this line", "YAML indents with spaces only".to_owned());
         }
         None => report.add(place, format!("this is not YAML: {}", error.info()), None),
     }

@@ -167,10 +167,7 @@ mod tests {
         for (value, bytes, text) in cases {
             assert_eq!(value.to_string(), text);
             assert_eq!(value.encode(), bytes, "{value}");
-            assert_eq!(
-                Builtin::decode(value.typename(), &value.encode()),
-                Some(Ok(value))
-            );
+            assert_eq!(Builtin::decode(value.typename(), &value.encode()), Some(Ok(value)));
         }
         assert_eq!(Builtin::Double(1e21).to_string(), "1e21");
         assert_eq!(Builtin::Float(0.1).to_string(), "0.1");
@@ -190,11 +187,7 @@ mod tests {
             (STRING, &[0x0a]),
             (STRING, b"hi"),
         ] {
-            assert_eq!(
-                Builtin::decode(typename, bytes),
-                Some(Err(NotOfItsType)),
-                "{typename} {bytes:?}"
-            );
+            assert_eq!(Builtin::decode(typename, bytes), Some(Err(NotOfItsType)), "{typename} {bytes:?}");
         }
         assert_eq!(Builtin::decode("example/other", &[]), None);
     }

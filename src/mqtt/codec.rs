@@ -166,19 +166,11 @@ pub fn read(stream: &mut BytesMut, protocol: Protocol, bytes_max: u32) -> Result
         5 => acknowledgement(&body(frame), |id, reason| Packet::PubRec { id, reason })?,
         6 => acknowledgement(&body(frame), |id, reason| Packet::PubRel { id, reason })?,
         7 => acknowledgement(&body(frame), |id, reason| Packet::PubComp { id, reason })?,
-        9 => reasons(body(frame), protocol, |id, reasons| Packet::SubAck {
-            id,
-            reasons,
-        })?,
-        11 => reasons(body(frame), protocol, |id, reasons| Packet::UnsubAck {
-            id,
-            reasons,
-        })?,
+        9 => reasons(body(frame), protocol, |id, reasons| Packet::SubAck { id, reasons })?,
+        11 => reasons(body(frame), protocol, |id, reasons| Packet::UnsubAck { id, reasons })?,
         12 => Packet::PingReq,
         13 => Packet::PingResp,
-        14 => Packet::Disconnect {
-            reason: body(frame).first().copied().unwrap_or(0),
-        },
+        14 => Packet::Disconnect { reason: body(frame).first().copied().unwrap_or(0) },
         _ => match protocol {
             Protocol::V5 => from_v5(v5::Packet::read(&mut frame, None).map_err(malformed)?)?,
             Protocol::V311 => from_v4(v4::Packet::read(&mut frame, usize::MAX).map_err(malformed)?)?,
@@ -190,14 +182,7 @@ pub fn read(stream: &mut BytesMut, protocol: Protocol, bytes_max: u32) -> Result
 /// The protocol that a client's first bytes ask for; `None` until enough of them are there.
 #[must_use]
 pub fn protocol_of_connect(stream: &[u8]) -> Option<Protocol> {
-    let head = 1
-        + stream
-            .iter()
-            .skip(1)
-            .take(4)
-            .take_while(|byte| 0x80 <= **byte)
-            .count()
-        + 1;
+    let head = 1 + stream.iter().skip(1).take(4).take_while(|byte| 0x80 <= **byte).count() + 1;
     // The length and text of `MQTT`, then the level.
     match stream.get(head + 6)? {
         5 => Some(Protocol::V5),
@@ -216,10 +201,7 @@ fn frame_length(stream: &[u8], bytes_max: u32) -> Result<Option<usize>, CodecErr
         if byte & 0x80 == 0 {
             let length = 2 + place + remaining;
             if usize::try_from(bytes_max).is_ok_and(|bytes_max| bytes_max < length) {
-                return Err(CodecError::TooLarge {
-                    bytes: length,
-                    bytes_max,
-                });
+                return Err(CodecError::TooLarge { bytes: length, bytes_max });
             }
             return Ok((length <= stream.len()).then_some(length));
         }
@@ -229,9 +211,7 @@ fn frame_length(stream: &[u8], bytes_max: u32) -> Result<Option<usize>, CodecErr
 
 /// How many bytes the length field of a packet of `length` bytes in all has.
 fn length_bytes(length: usize) -> usize {
-    (1..=4)
-        .find(|bytes| length - 1 - bytes < 1 << (7 * bytes))
-        .unwrap_or(4)
+    (1..=4).find(|bytes| length - 1 - bytes < 1 << (7 * bytes)).unwrap_or(4)
 }
 
 fn malformed(cause: impl ToString) -> CodecError {
@@ -240,10 +220,9 @@ fn malformed(cause: impl ToString) -> CodecError {
 
 fn acknowledgement(body: &[u8], packet: impl FnOnce(u16, u8) -> Packet) -> Result<Packet, CodecError> {
     match body {
-        [high, low, rest @ ..] => Ok(packet(
-            u16::from_be_bytes([*high, *low]),
-            rest.first().copied().unwrap_or(0),
-        )),
+        [high, low, rest @ ..] => {
+            Ok(packet(u16::from_be_bytes([*high, *low]), rest.first().copied().unwrap_or(0)))
+        }
         _ => Err(malformed("an acknowledgement without packet id")),
     }
 }
@@ -354,11 +333,7 @@ fn properties_length(publish: &PublishRef<'_>) -> usize {
     publish.response_topic.map_or(0, |topic| 3 + topic.len())
         + publish.correlation_data.map_or(0, |data| 3 + data.len())
         + publish.message_id.map_or(0, |id| pair(MESSAGE_ID_PROPERTY, id))
-        + publish
-            .user_properties
-            .iter()
-            .map(|(name, value)| pair(name, value))
-            .sum::<usize>()
+        + publish.user_properties.iter().map(|(name, value)| pair(name, value)).sum::<usize>()
 }
 
 /// Appends a PUBLISH.
@@ -381,10 +356,7 @@ pub fn write_publish(publish: &PublishRef<'_>, protocol: Protocol, out: &mut Byt
             put_text(out, data);
         }
         let message_id = publish.message_id.map(|id| (MESSAGE_ID_PROPERTY, id));
-        let others = publish
-            .user_properties
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let others = publish.user_properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in message_id.into_iter().chain(others) {
             out.put_u8(38);
             put_text(out, name.as_bytes());

@@ -105,10 +105,7 @@ pub(super) enum Verdict {
 
 impl Inbound {
     pub(super) fn new(recovered: &mut RecoveredSession, incarnation: u64, forget: bool, window: u16) -> Self {
-        let progress = recovered
-            .progress
-            .remove(&(incarnation, Direction::In))
-            .unwrap_or_default();
+        let progress = recovered.progress.remove(&(incarnation, Direction::In)).unwrap_or_default();
         let mut forgotten: Vec<(u64, u64)> = Vec::new();
         let mut journal = Journal::new(Direction::In, progress);
         let mut stored: BTreeMap<u64, AcceptedValue> = BTreeMap::new();
@@ -162,13 +159,7 @@ impl Inbound {
                 }
                 None => {
                     inbound.journal.progress.advance(number, Mark::Done);
-                    Entry {
-                        packet_id: 0,
-                        hash: 0,
-                        state: State::Done,
-                        came_on: None,
-                        released_early: false,
-                    }
+                    Entry { packet_id: 0, hash: 0, state: State::Done, came_on: None, released_early: false }
                 }
             };
             inbound.entries.push_back(entry);
@@ -220,10 +211,7 @@ impl Inbound {
             State::Accepted if same || publish.dup => {
                 entry.came_on = wire.connection;
                 if committed {
-                    wire.send(&Packet::PubRec {
-                        id: publish.id,
-                        reason: 0,
-                    });
+                    wire.send(&Packet::PubRec { id: publish.id, reason: 0 });
                 }
                 Verdict::Repeat
             }
@@ -232,22 +220,13 @@ impl Inbound {
                 self.guard_hits += 1;
                 self.unproven.retain(|(unproven, _)| *unproven != number);
                 self.probed = None;
-                wire.send(&Packet::PubRec {
-                    id: publish.id,
-                    reason: 0,
-                });
-                wire.event(
-                    "guard-hit",
-                    format!("packet id {} sent again after PUBREL", publish.id),
-                );
+                wire.send(&Packet::PubRec { id: publish.id, reason: 0 });
+                wire.event("guard-hit", format!("packet id {} sent again after PUBREL", publish.id));
                 Verdict::Repeat
             }
             state => {
                 if state == State::Accepted {
-                    wire.event(
-                        "packet-id-reused",
-                        format!("packet id {} before PUBREL", publish.id),
-                    );
+                    wire.event("packet-id-reused", format!("packet id {} before PUBREL", publish.id));
                 }
                 self.finish(now, number);
                 Verdict::New
@@ -266,10 +245,7 @@ impl Inbound {
         if once.committed {
             self.once.remove(&publish.id);
             self.outstanding.remove(&publish.id);
-            wire.send(&Packet::PubAck {
-                id: publish.id,
-                reason: 0,
-            });
+            wire.send(&Packet::PubAck { id: publish.id, reason: 0 });
         }
         Verdict::Repeat
     }
@@ -279,19 +255,18 @@ impl Inbound {
         let hash = hash_of(publish);
         match publish.qos {
             Qos::AtMostOnce => false,
-            Qos::AtLeastOnce => self
-                .once
-                .get(&publish.id)
-                .is_some_and(|once| publish.dup || once.hash == hash),
-            Qos::ExactlyOnce => self
-                .by_packet
-                .get(&publish.id)
-                .and_then(|number| self.entry(*number))
-                .is_some_and(|entry| match entry.state {
-                    State::Accepted => publish.dup || entry.hash == hash,
-                    State::Released { .. } => publish.dup && entry.hash == hash,
-                    State::Done => false,
-                }),
+            Qos::AtLeastOnce => {
+                self.once.get(&publish.id).is_some_and(|once| publish.dup || once.hash == hash)
+            }
+            Qos::ExactlyOnce => {
+                self.by_packet.get(&publish.id).and_then(|number| self.entry(*number)).is_some_and(|entry| {
+                    match entry.state {
+                        State::Accepted => publish.dup || entry.hash == hash,
+                        State::Released { .. } => publish.dup && entry.hash == hash,
+                        State::Done => false,
+                    }
+                })
+            }
         }
     }
 
@@ -304,12 +279,7 @@ impl Inbound {
                 let serial = self.once_next;
                 self.once_next += 1;
                 self.once_order.push_back((serial, publish.id));
-                let once = Once {
-                    serial,
-                    hash,
-                    came_on: wire.connection,
-                    committed: false,
-                };
+                let once = Once { serial, hash, came_on: wire.connection, committed: false };
                 self.once.insert(publish.id, once);
             }
             Qos::ExactlyOnce => {
@@ -345,10 +315,7 @@ impl Inbound {
 
     fn complete_unknown(&mut self, id: u16, wire: &mut Wire) {
         self.outstanding.remove(&id);
-        wire.send(&Packet::PubComp {
-            id,
-            reason: PACKET_ID_NOT_FOUND,
-        });
+        wire.send(&Packet::PubComp { id, reason: PACKET_ID_NOT_FOUND });
     }
 
     fn release(&mut self, now: Instant, number: u64, connection: ConnectionNumber) {
@@ -428,11 +395,7 @@ impl Inbound {
             self.by_packet.remove(&id);
         }
         self.journal.finish(now, number, stored);
-        while self
-            .entries
-            .pop_front_if(|entry| entry.state == State::Done)
-            .is_some()
-        {
+        while self.entries.pop_front_if(|entry| entry.state == State::Done).is_some() {
             self.first += 1;
         }
         self.entries_cut = self.entries_cut.max(self.first);
@@ -449,43 +412,21 @@ impl Inbound {
 
     pub(super) fn cut(&mut self, epoch: Epoch, id: &str, incarnation: u64, frame: &mut FrameBuilder) {
         for number in self.journal.deletable.drain(..) {
-            frame.delete(&Key::Accepted {
-                id,
-                incarnation,
-                number,
-            });
+            frame.delete(&Key::Accepted { id, incarnation, number });
         }
         for (incarnation, number) in self.forgotten.drain(..) {
-            frame.delete(&Key::Accepted {
-                id,
-                incarnation,
-                number,
-            });
+            frame.delete(&Key::Accepted { id, incarnation, number });
         }
         for number in self.entries_cut..self.next() {
             let Some(entry) = self.entry(number).filter(|entry| entry.state != State::Done) else {
                 continue;
             };
-            let value = AcceptedValue {
-                packet_id: entry.packet_id,
-                hash: entry.hash,
-            };
-            frame.put(
-                &Key::Accepted {
-                    id,
-                    incarnation,
-                    number,
-                },
-                |out| encode(&value, out),
-            );
+            let value = AcceptedValue { packet_id: entry.packet_id, hash: entry.hash };
+            frame.put(&Key::Accepted { id, incarnation, number }, |out| encode(&value, out));
         }
         self.entries_cut = self.next();
         self.once_cut = self.once_next;
-        self.cuts.push_back(Cut {
-            epoch,
-            entries: self.entries_cut,
-            once: self.once_cut,
-        });
+        self.cuts.push_back(Cut { epoch, entries: self.entries_cut, once: self.once_cut });
     }
 
     pub(super) fn on_committed(&mut self, now: Instant, epoch: Epoch, wire: &mut Wire) {
@@ -508,10 +449,7 @@ impl Inbound {
         if wire.connection.is_none() || entry.came_on != wire.connection {
             return;
         }
-        wire.send(&Packet::PubRec {
-            id: entry.packet_id,
-            reason: 0,
-        });
+        wire.send(&Packet::PubRec { id: entry.packet_id, reason: 0 });
         if let (true, Some(connection)) = (entry.released_early, wire.connection) {
             self.release(now, number, connection);
         }
@@ -532,15 +470,11 @@ impl Inbound {
     /// The broker has lost the session: what was owed to it is forgotten; the number forgotten.
     pub(super) fn start_over(&mut self, incarnation: u64) -> usize {
         let finished = self.journal.start_over();
-        self.forgotten
-            .extend(finished.into_iter().map(|number| (incarnation, number)));
-        let open = (self.first..self.entries_cut.min(self.next())).filter(|number| {
-            self.entry(*number)
-                .is_some_and(|entry| entry.state != State::Done)
-        });
+        self.forgotten.extend(finished.into_iter().map(|number| (incarnation, number)));
+        let open = (self.first..self.entries_cut.min(self.next()))
+            .filter(|number| self.entry(*number).is_some_and(|entry| entry.state != State::Done));
         let open: Vec<u64> = open.collect();
-        self.forgotten
-            .extend(open.iter().map(|number| (incarnation, *number)));
+        self.forgotten.extend(open.iter().map(|number| (incarnation, *number)));
         let count = self.by_packet.len() + self.once.len();
         self.entries.clear();
         self.by_packet.clear();
@@ -569,13 +503,11 @@ impl Inbound {
     }
 
     fn entry(&self, number: u64) -> Option<&Entry> {
-        self.entries
-            .get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.entries.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 }
 

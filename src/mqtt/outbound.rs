@@ -96,10 +96,7 @@ pub(super) struct Peer {
 
 impl Outbound {
     pub(super) fn new(recovered: &mut RecoveredSession, incarnation: u64) -> Self {
-        let progress = recovered
-            .progress
-            .remove(&(incarnation, Direction::Out))
-            .unwrap_or_default();
+        let progress = recovered.progress.remove(&(incarnation, Direction::Out)).unwrap_or_default();
         let mut outbound = Self {
             journal: Journal::new(Direction::Out, progress),
             entries: VecDeque::new(),
@@ -153,12 +150,7 @@ impl Outbound {
                 Mark::Open | Mark::Done => State::Open,
             };
             self.bytes += record_bytes(&record);
-            self.entries.push_back(Entry {
-                record: Some(record),
-                state,
-                was_sent: true,
-                sent: None,
-            });
+            self.entries.push_back(Entry { record: Some(record), state, was_sent: true, sent: None });
             next = number + 1;
         }
         // `next` may have run ahead over finished numbers between unfinished ones.
@@ -200,17 +192,14 @@ impl Outbound {
 
     /// Publishes and continues as far as window and commits allow.
     pub(super) fn pump(&mut self, now: Instant, peer: &Peer, wire: &mut Wire) {
-        let end = self
-            .committed
-            .min(self.journal.progress.first().saturating_add(peer.window));
+        let end = self.committed.min(self.journal.progress.first().saturating_add(peer.window));
         while self.cursor < end {
             let number = self.cursor;
             self.cursor += 1;
             self.continue_entry(now, number, peer, wire);
         }
-        while let Some((_, record)) = self
-            .instant
-            .pop_front_if(|(number, _)| *number < self.instant_committed)
+        while let Some((_, record)) =
+            self.instant.pop_front_if(|(number, _)| *number < self.instant_committed)
         {
             self.bytes -= record_bytes(&record);
             self.published += 1;
@@ -228,20 +217,15 @@ impl Outbound {
             State::Open => {
                 let Some(record) = &entry.record else { return };
                 let qos = record.qos.min(peer.qos_max);
-                let bytes = publish_bytes(
-                    &borrowed(record, qos, false, 1, peer, &split(record)),
-                    wire.protocol,
-                );
+                let bytes =
+                    publish_bytes(&borrowed(record, qos, false, 1, peer, &split(record)), wire.protocol);
                 if peer.packet_bytes_max < bytes {
                     let reason = format!("{bytes} bytes, the broker takes {}", peer.packet_bytes_max);
                     self.refuse(number, reason, wire);
                     return;
                 }
                 if qos < record.qos {
-                    wire.event(
-                        "qos-lowered",
-                        format!("the broker takes QoS {} at most", qos as u8),
-                    );
+                    wire.event("qos-lowered", format!("the broker takes QoS {} at most", qos as u8));
                 }
                 let is_repeat = entry.was_sent && qos != Qos::AtMostOnce;
                 publish(record, qos, is_repeat, packet_id(number), peer, wire);
@@ -259,10 +243,7 @@ impl Outbound {
     fn send_pubrel(&mut self, number: u64, record: u64, wire: &mut Wire) {
         let Some(connection) = wire.connection else { return };
         if record <= wire.synced {
-            wire.send(&Packet::PubRel {
-                id: packet_id(number),
-                reason: 0,
-            });
+            wire.send(&Packet::PubRel { id: packet_id(number), reason: 0 });
         } else {
             self.owed.push_back((record, connection, number));
         }
@@ -295,10 +276,7 @@ impl Outbound {
             Some((number, State::Released { record }, _)) => self.send_pubrel(number, record, wire),
             _ if reason < 0x80 => {
                 wire.event("unknown-pubrec", format!("packet id {id}"));
-                wire.send(&Packet::PubRel {
-                    id,
-                    reason: PACKET_ID_NOT_FOUND,
-                });
+                wire.send(&Packet::PubRel { id, reason: PACKET_ID_NOT_FOUND });
             }
             _ => wire.event("unknown-pubrec", format!("packet id {id}")),
         }
@@ -352,10 +330,7 @@ impl Outbound {
     pub(super) fn on_synced(&mut self, wire: &mut Wire) {
         while let Some((_, connection, number)) = self.owed.pop_front_if(|owed| owed.0 <= wire.synced) {
             if wire.connection == Some(connection) {
-                wire.send(&Packet::PubRel {
-                    id: packet_id(number),
-                    reason: 0,
-                });
+                wire.send(&Packet::PubRel { id: packet_id(number), reason: 0 });
             }
         }
     }
@@ -373,11 +348,7 @@ impl Outbound {
     }
 
     fn drop_finished(&mut self) {
-        while self
-            .entries
-            .pop_front_if(|entry| entry.state == State::Done)
-            .is_some()
-        {
+        while self.entries.pop_front_if(|entry| entry.state == State::Done).is_some() {
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
@@ -399,36 +370,17 @@ impl Outbound {
 
     pub(super) fn cut(&mut self, epoch: Epoch, id: &str, incarnation: u64, frame: &mut FrameBuilder) {
         for number in self.journal.deletable.drain(..) {
-            frame.delete(&Key::Outbox {
-                id,
-                incarnation,
-                number,
-            });
+            frame.delete(&Key::Outbox { id, incarnation, number });
         }
         for (incarnation, number) in self.forgotten.drain(..) {
-            frame.delete(&Key::Outbox {
-                id,
-                incarnation,
-                number,
-            });
+            frame.delete(&Key::Outbox { id, incarnation, number });
         }
         for number in &self.refused {
-            frame.delete(&Key::Outbox {
-                id,
-                incarnation,
-                number: *number,
-            });
+            frame.delete(&Key::Outbox { id, incarnation, number: *number });
         }
         for number in self.cut..self.next() {
             if let Some(record) = self.entry(number).and_then(|entry| entry.record.as_ref()) {
-                frame.put(
-                    &Key::Outbox {
-                        id,
-                        incarnation,
-                        number,
-                    },
-                    |out| encode_outbox(record, out),
-                );
+                frame.put(&Key::Outbox { id, incarnation, number }, |out| encode_outbox(record, out));
             }
         }
         self.cut = self.next();
@@ -455,18 +407,14 @@ impl Outbound {
         }
         if wire.connection.is_none() {
             let mut dropped = 0_u64;
-            while let Some((_, record)) = self
-                .instant
-                .pop_front_if(|(number, _)| *number < self.instant_committed)
+            while let Some((_, record)) =
+                self.instant.pop_front_if(|(number, _)| *number < self.instant_committed)
             {
                 self.bytes -= record_bytes(&record);
                 dropped += 1;
             }
             if 0 < dropped {
-                wire.event(
-                    "qos-0-dropped",
-                    format!("{dropped} records for a broker that is away"),
-                );
+                wire.event("qos-0-dropped", format!("{dropped} records for a broker that is away"));
             }
         }
     }
@@ -474,10 +422,8 @@ impl Outbound {
     /// The broker has lost the session: unfinished output is put again, in order, under new numbers; how many.
     pub(super) fn start_over(&mut self, incarnation: u64) -> usize {
         let old = |number: u64| (incarnation, number);
-        self.forgotten
-            .extend(self.journal.start_over().into_iter().map(old));
-        self.forgotten
-            .extend(std::mem::take(&mut self.refused).into_iter().map(old));
+        self.forgotten.extend(self.journal.start_over().into_iter().map(old));
+        self.forgotten.extend(std::mem::take(&mut self.refused).into_iter().map(old));
         let mut again = Vec::new();
         for (number, entry) in (self.first..).zip(std::mem::take(&mut self.entries)) {
             let Some(record) = entry.record else { continue };
@@ -518,24 +464,17 @@ impl Outbound {
     }
 
     fn entry(&self, number: u64) -> Option<&Entry> {
-        self.entries
-            .get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.entries.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.entries
-            .get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.entries.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 }
 
 impl Entry {
     fn done() -> Self {
-        Self {
-            record: None,
-            state: State::Done,
-            was_sent: false,
-            sent: None,
-        }
+        Self { record: None, state: State::Done, was_sent: false, sent: None }
     }
 }
 

@@ -79,13 +79,7 @@ impl Progress {
             }
         }
         let mut out = Vec::with_capacity(16);
-        super::values::encode(
-            &ProgressStored {
-                first: self.first,
-                runs,
-            },
-            &mut out,
-        );
+        super::values::encode(&ProgressStored { first: self.first, runs }, &mut out);
         out
     }
 
@@ -106,10 +100,7 @@ impl Progress {
             }
             marks.resize(marks.len() + count, mark);
         }
-        Some(Self {
-            first: stored.first,
-            marks,
-        })
+        Some(Self { first: stored.first, marks })
     }
 }
 

@@ -11,10 +11,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            state: seed,
-            last: PAUSE_MIN,
-        }
+        Self { state: seed, last: PAUSE_MIN }
     }
 
     /// The next pause.
@@ -57,11 +54,7 @@ mod tests {
         };
         assert_eq!(pauses(1), pauses(1));
         assert_ne!(pauses(1), pauses(2));
-        assert!(
-            pauses(1)
-                .iter()
-                .all(|pause| (PAUSE_MIN..=PAUSE_MAX).contains(pause))
-        );
+        assert!(pauses(1).iter().all(|pause| (PAUSE_MIN..=PAUSE_MAX).contains(pause)));
         assert!(pauses(1)[20..].iter().any(|pause| PAUSE_MAX / 4 < *pause));
     }
 }

@@ -131,10 +131,7 @@ impl Session {
         stale.retain(|(old, _)| *old != incarnation);
         let mut wire = Wire::new(config.broker.protocol);
         if 0 < unreadable {
-            wire.error(
-                "session-value-unreadable",
-                format!("{unreadable} values of the session"),
-            );
+            wire.error("session-value-unreadable", format!("{unreadable} values of the session"));
         }
         Self {
             subscriptions: Subscriptions::new(&config, held),
@@ -273,10 +270,7 @@ impl Session {
     /// What the session holds in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let held = self
-            .held
-            .iter()
-            .map(|publish| publish.topic.len() + publish.payload.len());
+        let held = self.held.iter().map(|publish| publish.topic.len() + publish.payload.len());
         self.inbound.memory_bytes() + self.outbound.memory_bytes() + self.input.len() + held.sum::<usize>()
     }
 
@@ -323,11 +317,8 @@ impl Session {
                 Ok(None) => return,
                 Ok(Some(packet)) => self.on_packet(now, packet),
                 Err(error) => {
-                    let reason = if matches!(error, codec::CodecError::TooLarge { .. }) {
-                        0x95
-                    } else {
-                        0x81
-                    };
+                    let reason =
+                        if matches!(error, codec::CodecError::TooLarge { .. }) { 0x95 } else { 0x81 };
                     self.give_up(now, reason, "broker-broke-protocol", error.to_string());
                 }
             }
@@ -380,15 +371,10 @@ impl Session {
     }
 
     fn record_identity(&mut self, now: Instant) -> u64 {
-        let value = SessionValue {
-            incarnation: self.incarnation,
-            held: self.subscriptions.held.clone(),
-        };
+        let value = SessionValue { incarnation: self.incarnation, held: self.subscriptions.held.clone() };
         let mut bytes = Vec::new();
         encode(&value, &mut bytes);
-        let key = Key::Session {
-            id: self.config.name.as_str(),
-        };
+        let key = Key::Session { id: self.config.name.as_str() };
         self.wire.record(now, &key, bytes)
     }
 
@@ -403,11 +389,7 @@ impl Session {
             let is_gone = cut.is_some_and(|cut| cut <= epoch);
             if is_gone {
                 for direction in [Direction::In, Direction::Out] {
-                    let key = Key::Progress {
-                        id,
-                        incarnation: *incarnation,
-                        direction,
-                    };
+                    let key = Key::Progress { id, incarnation: *incarnation, direction };
                     wire.record(now + STALE_SYNC, &key, Vec::new());
                 }
             }
@@ -422,10 +404,7 @@ impl Session {
         if let Link::Preparing { connection, record } = self.link
             && record <= self.wire.synced
         {
-            self.link = Link::Ready {
-                connection,
-                since: now,
-            };
+            self.link = Link::Ready { connection, since: now };
         }
     }
 
@@ -469,8 +448,7 @@ impl Session {
         if !self.wants_bytes() {
             return None;
         }
-        self.ping_sent
-            .map(|sent| sent + self.keep_alive.max(PING_ANSWER_MIN))
+        self.ping_sent.map(|sent| sent + self.keep_alive.max(PING_ANSWER_MIN))
     }
 
     fn flush(&mut self, now: Instant) {
@@ -480,9 +458,7 @@ impl Session {
         let bytes = self.wire.bytes.split().freeze();
         if let Some(connection) = self.connection() {
             self.last_sent = now;
-            self.wire
-                .outputs
-                .push_back(SessionOutput::Transmit { connection, bytes });
+            self.wire.outputs.push_back(SessionOutput::Transmit { connection, bytes });
         }
     }
 

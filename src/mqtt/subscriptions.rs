@@ -41,12 +41,7 @@ impl Subscriptions {
                 })
                 .collect(),
         };
-        Self {
-            wanted,
-            held,
-            request: None,
-            refused: Vec::new(),
-        }
+        Self { wanted, held, request: None, refused: Vec::new() }
     }
 
     /// A new connection: what was asked on the old one is asked again.
@@ -67,10 +62,7 @@ impl Subscriptions {
             .take(FILTERS_PER_PACKET_MAX)
             .collect();
         if !unwanted.is_empty() {
-            wire.send(&Packet::Unsubscribe {
-                id: REQUEST_PACKET_ID,
-                filters: unwanted.clone(),
-            });
+            wire.send(&Packet::Unsubscribe { id: REQUEST_PACKET_ID, filters: unwanted.clone() });
             self.request = Some(Request::Unsubscribe(unwanted));
             return;
         }
@@ -85,32 +77,24 @@ impl Subscriptions {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            wire.send(&Packet::Subscribe {
-                id: REQUEST_PACKET_ID,
-                filters: missing.clone(),
-            });
+            wire.send(&Packet::Subscribe { id: REQUEST_PACKET_ID, filters: missing.clone() });
             self.request = Some(Request::Subscribe(missing));
         }
     }
 
     fn holds(&self, wanted: &Filter) -> bool {
-        self.held
-            .iter()
-            .any(|held| held.filter == wanted.filter && held.asked == wanted.qos as u8)
+        self.held.iter().any(|held| held.filter == wanted.filter && held.asked == wanted.qos as u8)
     }
 
     /// Says whether what is held has changed.
     pub(super) fn on_suback(&mut self, now: Instant, reasons: &[u8], wire: &mut Wire) -> bool {
-        let Some(Request::Subscribe(asked)) = self
-            .request
-            .take_if(|request| matches!(request, Request::Subscribe(_)))
+        let Some(Request::Subscribe(asked)) =
+            self.request.take_if(|request| matches!(request, Request::Subscribe(_)))
         else {
             wire.event("unknown-suback", "nothing was asked");
             return false;
         };
-        for (filter, reason) in asked
-            .into_iter()
-            .zip(reasons.iter().copied().chain(std::iter::repeat(0x80)))
+        for (filter, reason) in asked.into_iter().zip(reasons.iter().copied().chain(std::iter::repeat(0x80)))
         {
             self.held.retain(|held| held.filter != filter.filter);
             if 0x80 <= reason {
@@ -128,20 +112,15 @@ impl Subscriptions {
                     format!("{}: QoS {reason} instead of {asked}", filter.filter),
                 );
             }
-            self.held.push(Held {
-                filter: filter.filter,
-                asked,
-                granted: reason,
-            });
+            self.held.push(Held { filter: filter.filter, asked, granted: reason });
         }
         true
     }
 
     /// Says whether what is held has changed.
     pub(super) fn on_unsuback(&mut self, wire: &mut Wire) -> bool {
-        let Some(Request::Unsubscribe(gone)) = self
-            .request
-            .take_if(|request| matches!(request, Request::Unsubscribe(_)))
+        let Some(Request::Unsubscribe(gone)) =
+            self.request.take_if(|request| matches!(request, Request::Unsubscribe(_)))
         else {
             wire.event("unknown-unsuback", "nothing was asked");
             return false;

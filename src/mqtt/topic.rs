@@ -49,11 +49,7 @@ impl TopicPattern {
             });
         }
         check_bytes(&filter)?;
-        Ok(Self {
-            text: text.to_owned(),
-            filter,
-            levels,
-        })
+        Ok(Self { text: text.to_owned(), filter, levels })
     }
 
     /// Does it begin with `$share/`? Then the broker spreads the records over all that share the group, in no common order.
@@ -73,10 +69,7 @@ impl TopicPattern {
     /// What the pattern captures of a topic name, from left to right; `None` if it does not take that topic.
     #[must_use]
     pub fn captures<'p, 't>(&'p self, topic: &'t str) -> Option<Captures<'p, 't>> {
-        self.takes(topic).then(|| Captures {
-            levels: self.levels.iter(),
-            parts: topic.split('/'),
-        })
+        self.takes(topic).then(|| Captures { levels: self.levels.iter(), parts: topic.split('/') })
     }
 
     /// Is there a topic that both take? Then a broker may deliver its records twice to one session.
@@ -261,10 +254,8 @@ fn split_share(text: &str) -> Result<(&str, &str), TopicError> {
     if text != "$share" && !text.starts_with(SHARE) {
         return Ok(("", text));
     }
-    let (group, pattern) = text
-        .strip_prefix(SHARE)
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or(TopicError::Share)?;
+    let (group, pattern) =
+        text.strip_prefix(SHARE).and_then(|rest| rest.split_once('/')).ok_or(TopicError::Share)?;
     if group.is_empty() || group.contains(['+', '#', '{', '}']) || pattern.is_empty() {
         return Err(TopicError::Share);
     }
@@ -287,20 +278,14 @@ fn parse_level(part: &str) -> Result<Level, TopicError> {
         return if named {
             Ok(Level::Capture(name.to_owned()))
         } else {
-            Err(TopicError::CaptureName {
-                name: name.to_owned(),
-            })
+            Err(TopicError::CaptureName { name: name.to_owned() })
         };
     }
     if part.contains(['{', '}']) {
-        return Err(TopicError::CaptureInLevel {
-            level: part.to_owned(),
-        });
+        return Err(TopicError::CaptureInLevel { level: part.to_owned() });
     }
     if part.contains(['+', '#']) {
-        return Err(TopicError::WildcardInLevel {
-            level: part.to_owned(),
-        });
+        return Err(TopicError::WildcardInLevel { level: part.to_owned() });
     }
     Ok(Level::Literal(part.to_owned()))
 }
@@ -313,9 +298,7 @@ fn fill<'a>(template: &str, value: impl Fn(Placeholder) -> Option<&'a str>) -> R
         let (_, placeholder) = PLACEHOLDERS_BY_NAME
             .iter()
             .find(|(candidate, _)| *candidate == name)
-            .ok_or_else(|| TopicError::UnknownPlaceholder {
-                name: name.to_owned(),
-            })?;
+            .ok_or_else(|| TopicError::UnknownPlaceholder { name: name.to_owned() })?;
         push_literal(&mut topic, before)?;
         topic.push_str(value(*placeholder).ok_or(TopicError::NoCaller)?);
         rest = after;

@@ -82,11 +82,7 @@ pub(super) fn encode_outbox(record: &OutboxRecord, out: &mut Vec<u8>) {
         qos: record.qos as u8,
         retain: record.retain,
         message_id: &record.message_id,
-        properties: record
-            .properties
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect(),
+        properties: record.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     };
     encode(&value, out);
 }
@@ -134,29 +130,19 @@ impl RecoveredSession {
                 self.session =
                     read(value, unreadable, |bytes| minicbor::decode(bytes).ok()).unwrap_or_default();
             }
-            Key::Progress {
-                incarnation,
-                direction,
-                ..
-            } => replace(
+            Key::Progress { incarnation, direction, .. } => replace(
                 &mut self.progress,
                 (incarnation, direction),
                 read(value, unreadable, Progress::decode),
             ),
-            Key::Accepted {
-                incarnation, number, ..
-            } => replace(
+            Key::Accepted { incarnation, number, .. } => replace(
                 &mut self.accepted,
                 (incarnation, number),
                 read(value, unreadable, |bytes| minicbor::decode(bytes).ok()),
             ),
-            Key::Outbox {
-                incarnation, number, ..
-            } => replace(
-                &mut self.outbox,
-                (incarnation, number),
-                read(value, unreadable, decode_outbox),
-            ),
+            Key::Outbox { incarnation, number, .. } => {
+                replace(&mut self.outbox, (incarnation, number), read(value, unreadable, decode_outbox))
+            }
             _ => {}
         }
     }
@@ -183,25 +169,13 @@ mod tests {
     #[test]
     fn values_have_these_bytes() {
         let mut out = Vec::new();
-        let session = SessionValue {
-            incarnation: 3,
-            held: vec![Held {
-                filter: "a/+".into(),
-                asked: 2,
-                granted: 1,
-            }],
-        };
+        let session =
+            SessionValue { incarnation: 3, held: vec![Held { filter: "a/+".into(), asked: 2, granted: 1 }] };
         encode(&session, &mut out);
         assert_eq!(out, b"\xA2\x00\x03\x01\x81\xA3\x00\x63a/+\x01\x02\x02\x01");
         assert_eq!(minicbor::decode::<SessionValue>(&out).unwrap(), session);
         out.clear();
-        encode(
-            &AcceptedValue {
-                packet_id: 513,
-                hash: 7,
-            },
-            &mut out,
-        );
+        encode(&AcceptedValue { packet_id: 513, hash: 7 }, &mut out);
         assert_eq!(out, [0xA2, 0, 0x19, 2, 1, 1, 7]);
         out.clear();
         let record = OutboxRecord {
@@ -213,21 +187,14 @@ mod tests {
             properties: vec![("a".into(), "b".into())],
         };
         encode_outbox(&record, &mut out);
-        assert_eq!(
-            out,
-            b"\xA6\x00\x61t\x01\x42xy\x02\x02\x03\xF5\x04\x61m\x05\x81\x82\x61a\x61b"
-        );
+        assert_eq!(out, b"\xA6\x00\x61t\x01\x42xy\x02\x02\x03\xF5\x04\x61m\x05\x81\x82\x61a\x61b");
         assert_eq!(decode_outbox(&out), Some(record));
     }
 
     #[test]
     fn later_calls_win_and_none_deletes() {
         let mut recovered = RecoveredSession::default();
-        let key = Key::Accepted {
-            id: "s",
-            incarnation: 1,
-            number: 4,
-        };
+        let key = Key::Accepted { id: "s", incarnation: 1, number: 4 };
         recovered.take(&key, Some(&[0xA2, 0, 1, 1, 7]));
         recovered.take(&key, Some(&[0xA2, 0, 2, 1, 7]));
         assert_eq!(recovered.accepted[&(1, 4)].packet_id, 2);

@@ -48,10 +48,7 @@ impl Wire {
     }
 
     pub(super) fn event(&mut self, kind: &'static str, text: impl Into<String>) {
-        self.outputs.push_back(SessionOutput::Event(SessionEvent {
-            kind,
-            text: text.into(),
-        }));
+        self.outputs.push_back(SessionOutput::Event(SessionEvent { kind, text: text.into() }));
     }
 
     /// An event that `status` shows as the last error, too.
@@ -96,14 +93,7 @@ struct Due {
 
 impl Journal {
     pub(super) fn new(direction: Direction, progress: Progress) -> Self {
-        Self {
-            direction,
-            progress,
-            due: None,
-            last: None,
-            finished: Vec::new(),
-            deletable: Vec::new(),
-        }
+        Self { direction, progress, due: None, last: None, finished: Vec::new(), deletable: Vec::new() }
     }
 
     /// The broker waits for an answer: hand out with this batch, sync by `sync_by`.
@@ -147,11 +137,7 @@ impl Journal {
             Some((number, deadline)) if wire.synced < number => deadline.min(due.sync_by),
             _ => due.sync_by,
         };
-        let key = Key::Progress {
-            id,
-            incarnation,
-            direction: self.direction,
-        };
+        let key = Key::Progress { id, incarnation, direction: self.direction };
         let number = wire.record(deadline, &key, self.progress.encode());
         self.last = Some((number, deadline));
         self.deletable.append(&mut self.finished);

@@ -29,19 +29,13 @@ impl SimBase {
     /// An empty base beside this disk.
     #[must_use]
     pub fn new(disk: &SimDisk) -> Self {
-        Self {
-            disk: disk.clone(),
-            content: Rc::default(),
-        }
+        Self { disk: disk.clone(), content: Rc::default() }
     }
 
     /// A base of its own with the same content, beside another disk.
     #[must_use]
     pub fn copied(&self, disk: &SimDisk) -> Self {
-        Self {
-            disk: disk.clone(),
-            content: Rc::new(RefCell::new(self.content.borrow().clone())),
-        }
+        Self { disk: disk.clone(), content: Rc::new(RefCell::new(self.content.borrow().clone())) }
     }
 
     /// Keys and values.

@@ -67,16 +67,12 @@ impl Broker {
     /// A broker without sessions.
     #[must_use]
     pub fn new(settings: BrokerSettings) -> Self {
-        Self {
-            settings,
-            ..Self::default()
-        }
+        Self { settings, ..Self::default() }
     }
 
     /// Takes one input; `now` never goes back.
     pub fn handle_input(&mut self, now: Instant, input: BrokerInput) {
-        self.sessions
-            .retain(|_, session| session.expires_at.is_none_or(|at| now < at));
+        self.sessions.retain(|_, session| session.expires_at.is_none_or(|at| now < at));
         match input {
             BrokerInput::Accepted { connection } => {
                 self.connections.insert(connection, Connection::new());
@@ -121,11 +117,7 @@ impl Broker {
 
     /// Forgets a session, as a broker does that loses its memory.
     pub fn lose_session(&mut self, now: Instant, client_id: &str) {
-        if let Some(connection) = self
-            .sessions
-            .get(client_id)
-            .and_then(|session| session.connection)
-        {
+        if let Some(connection) = self.sessions.get(client_id).and_then(|session| session.connection) {
             self.close(now, connection);
         }
         self.sessions.remove(client_id);
@@ -133,11 +125,7 @@ impl Broker {
 
     /// Sends DISCONNECT (MQTT 5) to a client and closes.
     pub fn disconnect(&mut self, now: Instant, client_id: &str, reason: u8) {
-        if let Some(connection) = self
-            .sessions
-            .get(client_id)
-            .and_then(|session| session.connection)
-        {
+        if let Some(connection) = self.sessions.get(client_id).and_then(|session| session.connection) {
             self.send(connection, &Packet::Disconnect { reason });
             self.close(now, connection);
         }
@@ -167,10 +155,7 @@ impl Broker {
             self.on_connect(now, connection, connect);
             return;
         }
-        let client_id = self
-            .connections
-            .get(&connection)
-            .and_then(|found| found.client_id.clone());
+        let client_id = self.connections.get(&connection).and_then(|found| found.client_id.clone());
         let Some(client_id) = client_id else {
             self.close(now, connection);
             return;
@@ -216,11 +201,7 @@ impl Broker {
     }
 
     fn on_connect(&mut self, now: Instant, connection: u64, connect: Connect) {
-        if let Some(old) = self
-            .sessions
-            .get(&connect.client_id)
-            .and_then(|session| session.connection)
-        {
+        if let Some(old) = self.sessions.get(&connect.client_id).and_then(|session| session.connection) {
             self.send(old, &Packet::Disconnect { reason: 0x8E });
             self.close(now, old);
         }
@@ -228,10 +209,7 @@ impl Broker {
             self.sessions.remove(&connect.client_id);
         }
         let session_present = self.sessions.contains_key(&connect.client_id);
-        let session = self
-            .sessions
-            .entry(connect.client_id.clone())
-            .or_insert_with(Stored::new);
+        let session = self.sessions.entry(connect.client_id.clone()).or_insert_with(Stored::new);
         session.connection = Some(connection);
         session.expires_at = None;
         session.expiry = Duration::from_secs(u64::from(connect.session_expiry_seconds));
@@ -264,16 +242,10 @@ impl Broker {
         let mut packets = Vec::new();
         for flight in &mut session.flights {
             if flight.is_released && !self.settings.publishes_after_pubrel {
-                packets.push(Packet::PubRel {
-                    id: flight.publish.id,
-                    reason: 0,
-                });
+                packets.push(Packet::PubRel { id: flight.publish.id, reason: 0 });
             } else {
                 flight.is_released = false;
-                packets.push(Packet::Publish(Publish {
-                    dup: true,
-                    ..flight.publish.clone()
-                }));
+                packets.push(Packet::Publish(Publish { dup: true, ..flight.publish.clone() }));
             }
         }
         for packet in packets {
@@ -319,11 +291,7 @@ impl Broker {
             for held in &session.filters {
                 match held.filter.strip_prefix("$share/") {
                     None if matches(&topic, &held.filter) => targets.push((client_id.clone(), held.qos)),
-                    Some(rest)
-                        if rest
-                            .split_once('/')
-                            .is_some_and(|(_, filter)| matches(&topic, filter)) =>
-                    {
+                    Some(rest) if rest.split_once('/').is_some_and(|(_, filter)| matches(&topic, filter)) => {
                         let members = shared.entry(held.filter.clone()).or_default();
                         members.push((client_id.clone(), held.qos));
                     }
@@ -337,12 +305,7 @@ impl Broker {
             targets.extend(members.get(*turn % members.len()).cloned());
         }
         for (client_id, qos) in targets {
-            let copy = Publish {
-                qos: publish.qos.min(qos),
-                retain: false,
-                dup: false,
-                ..publish.clone()
-            };
+            let copy = Publish { qos: publish.qos.min(qos), retain: false, dup: false, ..publish.clone() };
             self.enqueue(&client_id, copy);
             self.pump(&client_id);
         }
@@ -371,10 +334,7 @@ impl Broker {
             let Some(connection) = session.connection else {
                 return;
             };
-            let allowed = self
-                .connections
-                .get(&connection)
-                .map_or(0, |found| found.receive_maximum);
+            let allowed = self.connections.get(&connection).map_or(0, |found| found.receive_maximum);
             if allowed.min(self.settings.in_flight_max) <= session.flights.len() {
                 return;
             }
@@ -383,10 +343,7 @@ impl Broker {
             };
             publish.id = session.take_id();
             let packet = Packet::Publish(publish.clone());
-            session.flights.push_back(Flight {
-                publish,
-                is_released: false,
-            });
+            session.flights.push_back(Flight { publish, is_released: false });
             self.send(connection, &packet);
         }
     }
@@ -396,11 +353,7 @@ impl Broker {
         let mut retained = Vec::new();
         for filter in filters {
             if filter.filter.starts_with("refused/") {
-                reasons.push(if self.protocol(connection) == Protocol::V5 {
-                    0x87
-                } else {
-                    0x80
-                });
+                reasons.push(if self.protocol(connection) == Protocol::V5 { 0x87 } else { 0x80 });
                 continue;
             }
             reasons.push(filter.qos as u8);
@@ -414,10 +367,7 @@ impl Broker {
                 RetainHandling::Never => false,
             };
             if wants_retained && !filter.filter.starts_with("$share/") {
-                let found = self
-                    .retained
-                    .iter()
-                    .filter(|(topic, _)| matches(topic, &filter.filter));
+                let found = self.retained.iter().filter(|(topic, _)| matches(topic, &filter.filter));
                 retained.extend(found.map(|(_, publish)| Publish {
                     qos: publish.qos.min(filter.qos),
                     dup: false,
@@ -435,9 +385,7 @@ impl Broker {
     }
 
     fn protocol(&self, connection: u64) -> Protocol {
-        self.connections
-            .get(&connection)
-            .map_or(Protocol::V5, |found| found.protocol)
+        self.connections.get(&connection).map_or(Protocol::V5, |found| found.protocol)
     }
 
     fn send(&mut self, connection: u64, packet: &Packet) {
@@ -459,10 +407,7 @@ impl Broker {
     }
 
     fn forget(&mut self, now: Instant, connection: u64) {
-        let client_id = self
-            .connections
-            .remove(&connection)
-            .and_then(|found| found.client_id);
+        let client_id = self.connections.remove(&connection).and_then(|found| found.client_id);
         let Some(session) = client_id.and_then(|client_id| self.sessions.get_mut(&client_id)) else {
             return;
         };
@@ -477,8 +422,7 @@ impl Broker {
             if !found.output.is_empty() {
                 let bytes = found.output.split().freeze();
                 let connection = *connection;
-                self.outputs
-                    .push_back(BrokerOutput::Transmit { connection, bytes });
+                self.outputs.push_back(BrokerOutput::Transmit { connection, bytes });
             }
         }
     }
@@ -515,11 +459,7 @@ impl Stored {
     fn take_id(&mut self) -> u16 {
         loop {
             self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-            if !self
-                .flights
-                .iter()
-                .any(|flight| flight.publish.id == self.next_id)
-            {
+            if !self.flights.iter().any(|flight| flight.publish.id == self.next_id) {
                 return self.next_id;
             }
         }

@@ -66,10 +66,7 @@ impl Client {
             qos: Qos::ExactlyOnce,
             retain_handling: RetainHandling::WhenNew,
         }];
-        self.send(&Packet::Subscribe {
-            id: u16::MAX,
-            filters,
-        });
+        self.send(&Packet::Subscribe { id: u16::MAX, filters });
     }
 
     /// Publishes a record.

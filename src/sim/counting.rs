@@ -21,12 +21,8 @@ use crate::typed_value::TypedValue;
 /// Never: its `module.yaml` is fixed.
 #[must_use]
 pub fn counting(qos_in: u8, qos_out: u8) -> Arc<Application> {
-    let yaml = MODULE
-        .replace("QOS_IN", &qos_in.to_string())
-        .replace("QOS_OUT", &qos_out.to_string());
-    let module = Module::new()
-        .function("sim/counter", Counter::new)
-        .function("sim/mirror", Mirror::new);
+    let yaml = MODULE.replace("QOS_IN", &qos_in.to_string()).replace("QOS_OUT", &qos_out.to_string());
+    let module = Module::new().function("sim/counter", Counter::new).function("sim/mirror", Mirror::new);
     let application = Specification::parse("module.yaml", &yaml, &|_| None)
         .and_then(|specification| Application::link(module, specification));
     match application {
@@ -55,19 +51,14 @@ pub fn check_sequences(received: &[Publish], expected: &BTreeMap<String, i64>) -
     let mut counts = BTreeMap::<String, i64>::new();
     for publish in received {
         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-        let count = String::from_utf8_lossy(&publish.payload)
-            .parse::<i64>()
-            .unwrap_or(-1);
+        let count = String::from_utf8_lossy(&publish.payload).parse::<i64>().unwrap_or(-1);
         let last = counts.entry(topic.clone()).or_default();
         if count != *last + 1 {
             return Err(format!("{topic}: {count} came after {last}"));
         }
         *last = count;
     }
-    match expected
-        .iter()
-        .find(|(topic, count)| counts.get(*topic).copied().unwrap_or(0) != **count)
-    {
+    match expected.iter().find(|(topic, count)| counts.get(*topic).copied().unwrap_or(0) != **count) {
         Some((topic, expected)) => {
             let got = counts.get(topic).copied().unwrap_or(0);
             Err(format!("{topic}: {got} records came, {expected} should have"))
@@ -88,10 +79,7 @@ pub const FAILS_ONCE: &str = "fails once";
 pub fn without_repeats(received: &[Publish]) -> Vec<Publish> {
     let mut seen = BTreeSet::new();
     let is_new = |publish: &&Publish| {
-        let id = publish
-            .user_properties
-            .iter()
-            .find(|(name, _)| name == MESSAGE_ID_PROPERTY);
+        let id = publish.user_properties.iter().find(|(name, _)| name == MESSAGE_ID_PROPERTY);
         id.is_none_or(|(_, id)| seen.insert(id.clone()))
     };
     received.iter().filter(is_new).cloned().collect()
@@ -105,10 +93,7 @@ struct Counter {
 
 impl Counter {
     fn new() -> Self {
-        Self {
-            count: PersistedValue::new("count"),
-            failed: BTreeSet::new(),
-        }
+        Self { count: PersistedValue::new("count"), failed: BTreeSet::new() }
     }
 }
 
@@ -143,9 +128,7 @@ struct Mirror {
 
 impl Mirror {
     fn new() -> Self {
-        Self {
-            count: PersistedValue::new("count"),
-        }
+        Self { count: PersistedValue::new("count") }
     }
 }
 

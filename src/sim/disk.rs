@@ -150,9 +150,7 @@ impl SimDisk {
     #[must_use]
     pub fn is_last_write_durable(&self) -> bool {
         let inner = self.0.borrow();
-        let is_file = inner
-            .last_written
-            .is_none_or(|node| inner.nodes[node].writes.is_empty());
+        let is_file = inner.last_written.is_none_or(|node| inner.nodes[node].writes.is_empty());
         let is_renamed =
             |change: &Change| matches!(change, Change::Renames { to, .. } if to.starts_with("log-"));
         is_file && !inner.changes.iter().any(is_renamed)
@@ -222,11 +220,7 @@ impl SimDisk {
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut inner = self.0.borrow_mut();
         let node = inner.nodes.len();
-        inner.nodes.push(Node {
-            live: bytes.to_vec(),
-            durable: bytes.to_vec(),
-            writes: Vec::new(),
-        });
+        inner.nodes.push(Node { live: bytes.to_vec(), durable: bytes.to_vec(), writes: Vec::new() });
         inner.live.insert(name.to_owned(), node);
         inner.durable.insert(name.to_owned(), node);
     }
@@ -278,9 +272,8 @@ impl SimDisk {
             Crash::Tears(seed) => {
                 let mut state = seed;
                 inner.lose(&mut |choices| {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(1_442_695_040_888_963_407);
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     (state >> 33) % choices
                 });
             }
@@ -365,11 +358,7 @@ impl Disk for SimDisk {
         inner.check(Some(file))?;
         let sector = SECTOR_BYTES as u64;
         let sectors = offset / sector..(offset + buffer.len() as u64).div_ceil(sector);
-        if inner
-            .unreadable
-            .iter()
-            .any(|(node, bad)| *node == file.node && sectors.contains(bad))
-        {
+        if inner.unreadable.iter().any(|(node, bad)| *node == file.node && sectors.contains(bad)) {
             return Err(io::Error::other("simulated unreadable sector"));
         }
         let start = usize::try_from(offset).map_err(io::Error::other)?;
@@ -385,11 +374,7 @@ impl Disk for SimDisk {
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         self.change(Some(file), |inner, fault| {
             let mut error = fails(fault).err();
-            let mut bytes = if error.is_some() {
-                &bytes[..bytes.len() / 2]
-            } else {
-                bytes
-            };
+            let mut bytes = if error.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
             let length = inner.nodes[file.node].live.len();
             if let Some(space) = inner.space {
                 let free = space.saturating_sub(inner.used());
@@ -483,10 +468,7 @@ impl Inner {
         match self.lie {
             Lie::Never | Lie::OfDirectory => false,
             Lie::Always => true,
-            Lie::Of(start) => self
-                .live
-                .iter()
-                .any(|(name, other)| *other == node && name.starts_with(start)),
+            Lie::Of(start) => self.live.iter().any(|(name, other)| *other == node && name.starts_with(start)),
         }
     }
 

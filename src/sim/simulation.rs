@@ -139,31 +139,13 @@ enum Pipe {
 #[derive(Debug)]
 enum Event {
     Start,
-    Worker {
-        start: u64,
-        worker: WorkerIndex,
-        input: WorkerInput,
-    },
-    Run {
-        start: u64,
-        worker: WorkerIndex,
-    },
-    Node {
-        start: u64,
-        input: NodeInput,
-    },
-    Store {
-        start: u64,
-        command: StoreCommand,
-    },
+    Worker { start: u64, worker: WorkerIndex, input: WorkerInput },
+    Run { start: u64, worker: WorkerIndex },
+    Node { start: u64, input: NodeInput },
+    Store { start: u64, command: StoreCommand },
     Broker(BrokerInput),
-    FromBroker {
-        link: u64,
-        bytes: Bytes,
-    },
-    BrokerClosed {
-        link: u64,
-    },
+    FromBroker { link: u64, bytes: Bytes },
+    BrokerClosed { link: u64 },
 }
 
 /// Notes nothing: in a simulation no invocation kills the process.
@@ -206,9 +188,7 @@ impl Simulation {
         };
         for client in clients {
             let link = simulation.new_link();
-            simulation
-                .broker
-                .handle_input(simulation.now, BrokerInput::Accepted { connection: link });
+            simulation.broker.handle_input(simulation.now, BrokerInput::Accepted { connection: link });
             simulation.clients.push((link, client));
         }
         simulation.flush_clients();
@@ -252,20 +232,13 @@ impl Simulation {
             if self.board.is_some() {
                 self.next_request += 1;
                 let request = self.next_request;
-                let input = WorkerInput::Admin {
-                    request,
-                    question: question.clone(),
-                };
+                let input = WorkerInput::Admin { request, question: question.clone() };
                 let start = self.start;
                 self.schedule(Duration::from_ticks(0), Event::Worker { start, worker, input });
             }
             let next = self.now + Duration::from_secs(5);
             while self.answers.is_empty() && self.step(next) {}
-            self.now = if self.answers.is_empty() {
-                self.now.max(next)
-            } else {
-                self.now
-            };
+            self.now = if self.answers.is_empty() { self.now.max(next) } else { self.now };
         }
         self.answers.pop()
     }
@@ -308,12 +281,7 @@ impl Simulation {
         self.drain_broker();
         let timer = self.timer();
         let first = self.events.first_key_value().map(|(&(at, _), _)| at);
-        let Some(next) = [timer, first]
-            .into_iter()
-            .flatten()
-            .min()
-            .filter(|&at| at < until)
-        else {
+        let Some(next) = [timer, first].into_iter().flatten().min().filter(|&at| at < until) else {
             return false;
         };
         self.now = self.now.max(next);
@@ -382,31 +350,17 @@ impl Simulation {
         let mut replay = |key: &[u8], value: Option<&[u8]>| {
             recovered_values.insert(key.to_vec(), value.map(<[u8]>::to_vec));
             for worker in &mut board_workers {
-                assert!(
-                    worker.replay(key, value).is_ok(),
-                    "the log holds what nobody wrote"
-                );
+                assert!(worker.replay(key, value).is_ok(), "the log holds what nobody wrote");
             }
         };
-        let opened = Store::open(
-            self.disk.clone(),
-            base,
-            self.plan.store.clone(),
-            self.random.u64(..),
-            &mut replay,
-        );
+        let opened = Store::open(self.disk.clone(), base, self.plan.store, self.random.u64(..), &mut replay);
         let (store, recovered) = match opened {
             Ok(opened) => opened,
-            Err(error) => unreachable!(
-                "seed {}: a power cut is no reason not to start: {error}",
-                self.plan.seed
-            ),
+            Err(error) => {
+                unreachable!("seed {}: a power cut is no reason not to start: {error}", self.plan.seed)
+            }
         };
-        assert!(
-            recovered.degraded.is_none(),
-            "seed {}: a power cut is no corruption",
-            self.plan.seed
-        );
+        assert!(recovered.degraded.is_none(), "seed {}: a power cut is no corruption", self.plan.seed);
         self.watch.started(recovered.epoch, recovered_values);
         let start = WorkerStart {
             epoch: recovered.epoch,
@@ -426,11 +380,7 @@ impl Simulation {
             time: recovered.time,
         };
         let node = Node::new(config, self.now);
-        self.board = Some(Board {
-            node,
-            workers: board_workers,
-            store,
-        });
+        self.board = Some(Board { node, workers: board_workers, store });
         for worker in 0..workers {
             self.schedule_run(WorkerIndex(worker));
         }
@@ -517,9 +467,7 @@ impl Simulation {
 
     fn link_of(&self, session: SessionIndex, connection: ConnectionNumber) -> Option<u64> {
         let mut links = self.links.iter();
-        links
-            .find(|(_, link)| link.session == session && link.connection == connection)
-            .map(|(&at, _)| at)
+        links.find(|(_, link)| link.session == session && link.connection == connection).map(|(&at, _)| at)
     }
 
     fn owner(&self, session: SessionIndex) -> WorkerIndex {

@@ -57,10 +57,7 @@ fn plan(seed: u64) -> Plan {
 
 fn faults(random: &mut fastrand::Rng) -> Faults {
     Faults {
-        broker: BrokerSettings {
-            publishes_after_pubrel: random.bool(),
-            ..BrokerSettings::default()
-        },
+        broker: BrokerSettings { publishes_after_pubrel: random.bool(), ..BrokerSettings::default() },
         loses_tails: random.bool(),
         broker_restart_one_in: [0, 0, 200][random.usize(0..3)],
         store_fails_one_in: [0, 0, 30][random.usize(0..3)],
@@ -114,10 +111,7 @@ impl Scenario {
         subscriber.subscribe("mirror/#");
         let clients = vec![Client::connect("publisher"), subscriber];
         let application = counting(self.qos_in as u8, self.qos_out as u8);
-        let egress = application
-            .sessions
-            .iter()
-            .position(|session| session.name.as_str() == "sim/out");
+        let egress = application.sessions.iter().position(|session| session.name.as_str() == "sim/out");
         let mut simulation = Simulation::new(self.plan.clone(), application, clients);
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         // The broker keeps for a session only what came after its first subscription.
@@ -133,9 +127,7 @@ impl Scenario {
                 _ => "counts",
             };
             let topic = format!("in/{id}");
-            simulation
-                .client(PUBLISHER)
-                .publish(&topic, payload.as_bytes(), self.qos_in, properties);
+            simulation.client(PUBLISHER).publish(&topic, payload.as_bytes(), self.qos_in, properties);
             *published.entry(id).or_default() += 1;
             if self.loses_sessions && random.u8(0..50) == 0 {
                 simulation.lose_session(egress.unwrap());
@@ -176,10 +168,7 @@ impl Scenario {
 
     fn check(&self, simulation: &mut Simulation, counts: &BTreeMap<String, i64>) -> Result<(), String> {
         let both = |(id, &count): (&String, &i64)| {
-            [
-                (format!("out/{id}"), count),
-                (format!("mirror/{}", mirror_of(id)), mirrored(count)),
-            ]
+            [(format!("out/{id}"), count), (format!("mirror/{}", mirror_of(id)), mirrored(count))]
         };
         let expected: BTreeMap<String, i64> = counts.iter().flat_map(both).collect();
         let received = simulation.client(SUBSCRIBER).received().to_vec();
@@ -217,10 +206,7 @@ fn status(simulation: &mut Simulation) -> Vec<Option<AdminReply>> {
 
 /// Dead letters of counters, by id.
 fn dead_letters(simulation: &mut Simulation) -> BTreeMap<String, i64> {
-    let question = AdminRequest::DeadLetterList {
-        after: None,
-        entries_max: u32::MAX,
-    };
+    let question = AdminRequest::DeadLetterList { after: None, entries_max: u32::MAX };
     let mut dead = BTreeMap::new();
     for worker in 0..simulation.workers() {
         if let Some(AdminReply::DeadLetters { letters, .. }) = simulation.ask(&question, WorkerIndex(worker))
@@ -346,15 +332,9 @@ fn messages_that_overtake_a_barrier_are_found() {
 
 #[test]
 fn whatever_a_frame_forgets_is_found() {
-    for kind in [
-        Kind::State,
-        Kind::Mailbox,
-        Kind::Unsent,
-        Kind::Delayed,
-        Kind::Counter,
-        Kind::Accepted,
-        Kind::Outbox,
-    ] {
+    for kind in
+        [Kind::State, Kind::Mailbox, Kind::Unsent, Kind::Delayed, Kind::Counter, Kind::Accepted, Kind::Outbox]
+    {
         found(Sabotage::Forgets(kind));
     }
 }

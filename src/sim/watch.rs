@@ -42,11 +42,7 @@ impl Watch {
     /// The board starts again: this is what it recovered.
     pub(super) fn started(&mut self, epoch: Epoch, recovered: BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
         let violations = std::mem::take(&mut self.violations);
-        *self = Self {
-            covered: epoch,
-            violations,
-            ..Self::default()
-        };
+        *self = Self { covered: epoch, violations, ..Self::default() };
         for (key, value) in recovered {
             self.apply(&key, value.as_deref());
         }
@@ -60,8 +56,7 @@ impl Watch {
     /// The store says that all it was handed is durable.
     pub(super) fn appended(&mut self, is_durable: bool) {
         if !is_durable {
-            self.violations
-                .insert("the store says `appended` before it has synced".to_owned());
+            self.violations.insert("the store says `appended` before it has synced".to_owned());
         }
         for entry in std::mem::take(&mut self.handed) {
             let LogEntry::Frame { epoch, sections, .. } = entry else {
@@ -112,18 +107,13 @@ impl Watch {
                     "PUBLISH"
                 }
                 Packet::PubAck { id, .. }
-                    if self
-                        .received
-                        .remove(&(of, id))
-                        .is_some_and(|came| self.covered < came) =>
+                    if self.received.remove(&(of, id)).is_some_and(|came| self.covered < came) =>
                 {
                     "PUBACK"
                 }
                 _ => continue,
             };
-            self.violations.insert(format!(
-                "{session}: a {early} leaves before the sync that covers it"
-            ));
+            self.violations.insert(format!("{session}: a {early} leaves before the sync that covers it"));
         }
     }
 

@@ -86,66 +86,19 @@ impl Kind {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[expect(missing_docs, reason = "the table above says what each field is")]
 pub enum Key<'a> {
-    Session {
-        id: &'a str,
-    },
-    Progress {
-        id: &'a str,
-        incarnation: u64,
-        direction: Direction,
-    },
-    Counter {
-        group: KeyGroup,
-    },
-    Mailbox {
-        id: &'a str,
-        function_type: &'a str,
-        arrival: u64,
-    },
-    Unsent {
-        group: KeyGroup,
-        number: u64,
-    },
-    Delayed {
-        due_ms: u64,
-        id: &'a str,
-        function_type: &'a str,
-        number: u64,
-    },
-    Token {
-        id: &'a str,
-        token: &'a str,
-    },
-    Outbox {
-        id: &'a str,
-        incarnation: u64,
-        number: u64,
-    },
-    Accepted {
-        id: &'a str,
-        incarnation: u64,
-        number: u64,
-    },
-    Seen {
-        id: &'a str,
-        scope: &'a [u8],
-    },
-    AsyncOperation {
-        id: &'a str,
-        function_type: &'a str,
-        number: u64,
-    },
-    DeadLetter {
-        id: &'a str,
-        function_type: &'a str,
-        number: u64,
-    },
-    State {
-        id: &'a str,
-        function_type: &'a str,
-        name: &'a str,
-        subkey: &'a [u8],
-    },
+    Session { id: &'a str },
+    Progress { id: &'a str, incarnation: u64, direction: Direction },
+    Counter { group: KeyGroup },
+    Mailbox { id: &'a str, function_type: &'a str, arrival: u64 },
+    Unsent { group: KeyGroup, number: u64 },
+    Delayed { due_ms: u64, id: &'a str, function_type: &'a str, number: u64 },
+    Token { id: &'a str, token: &'a str },
+    Outbox { id: &'a str, incarnation: u64, number: u64 },
+    Accepted { id: &'a str, incarnation: u64, number: u64 },
+    Seen { id: &'a str, scope: &'a [u8] },
+    AsyncOperation { id: &'a str, function_type: &'a str, number: u64 },
+    DeadLetter { id: &'a str, function_type: &'a str, number: u64 },
+    State { id: &'a str, function_type: &'a str, name: &'a str, subkey: &'a [u8] },
 }
 
 /// Which way a session's handshakes go.
@@ -169,32 +122,21 @@ impl<'a> Key<'a> {
                 head(out, KeyGroup::of(id), Kind::Session);
                 short(out, id);
             }
-            Key::Progress {
-                id,
-                incarnation,
-                direction,
-            } => {
+            Key::Progress { id, incarnation, direction } => {
                 head(out, KeyGroup::of(id), Kind::Progress);
                 short(out, id);
                 out.extend_from_slice(&incarnation.to_be_bytes());
                 out.push(direction as u8);
             }
             Key::Counter { group } => head(out, group, Kind::Counter),
-            Key::Mailbox {
-                id,
-                function_type,
-                arrival,
-            } => addressed(out, Kind::Mailbox, id, function_type, arrival),
+            Key::Mailbox { id, function_type, arrival } => {
+                addressed(out, Kind::Mailbox, id, function_type, arrival)
+            }
             Key::Unsent { group, number } => {
                 head(out, group, Kind::Unsent);
                 out.extend_from_slice(&number.to_be_bytes());
             }
-            Key::Delayed {
-                due_ms,
-                id,
-                function_type,
-                number,
-            } => {
+            Key::Delayed { due_ms, id, function_type, number } => {
                 head(out, KeyGroup::of(id), Kind::Delayed);
                 out.extend_from_slice(&due_ms.to_be_bytes());
                 short(out, id);
@@ -206,41 +148,22 @@ impl<'a> Key<'a> {
                 short(out, id);
                 out.extend_from_slice(token.as_bytes());
             }
-            Key::Outbox {
-                id,
-                incarnation,
-                number,
-            } => numbered(out, Kind::Outbox, id, incarnation, number),
-            Key::Accepted {
-                id,
-                incarnation,
-                number,
-            } => numbered(out, Kind::Accepted, id, incarnation, number),
+            Key::Outbox { id, incarnation, number } => numbered(out, Kind::Outbox, id, incarnation, number),
+            Key::Accepted { id, incarnation, number } => {
+                numbered(out, Kind::Accepted, id, incarnation, number)
+            }
             Key::Seen { id, scope } => {
                 head(out, KeyGroup::of(id), Kind::Seen);
                 short(out, id);
                 out.extend_from_slice(scope);
             }
-            Key::AsyncOperation {
-                id,
-                function_type,
-                number,
-            } => {
+            Key::AsyncOperation { id, function_type, number } => {
                 addressed(out, Kind::AsyncOperation, id, function_type, number);
             }
-            Key::DeadLetter {
-                id,
-                function_type,
-                number,
-            } => {
+            Key::DeadLetter { id, function_type, number } => {
                 addressed(out, Kind::DeadLetter, id, function_type, number);
             }
-            Key::State {
-                id,
-                function_type,
-                name,
-                subkey,
-            } => {
+            Key::State { id, function_type, name, subkey } => {
                 head(out, KeyGroup::of(id), Kind::State);
                 short(out, id);
                 short(out, function_type);
@@ -248,10 +171,7 @@ impl<'a> Key<'a> {
                 out.extend_from_slice(subkey);
             }
         }
-        assert!(
-            out.len() - start <= crate::limits::BASE_KEY_BYTES_MAX,
-            "a key longer than the base takes"
-        );
+        assert!(out.len() - start <= crate::limits::BASE_KEY_BYTES_MAX, "a key longer than the base takes");
     }
 
     /// The key's bytes.
@@ -270,55 +190,38 @@ impl<'a> Key<'a> {
         let mut rest = Reader(&bytes[PREFIX_BYTES..]);
         let key = match kind {
             Kind::Session => Key::Session { id: rest.short()? },
-            Kind::Progress => Key::Progress {
-                id: rest.short()?,
-                incarnation: rest.number()?,
-                direction: rest.direction()?,
-            },
+            Kind::Progress => {
+                Key::Progress { id: rest.short()?, incarnation: rest.number()?, direction: rest.direction()? }
+            }
             Kind::Counter => Key::Counter { group },
-            Kind::Mailbox => Key::Mailbox {
-                id: rest.short()?,
-                function_type: rest.short()?,
-                arrival: rest.number()?,
-            },
-            Kind::Unsent => Key::Unsent {
-                group,
-                number: rest.number()?,
-            },
+            Kind::Mailbox => {
+                Key::Mailbox { id: rest.short()?, function_type: rest.short()?, arrival: rest.number()? }
+            }
+            Kind::Unsent => Key::Unsent { group, number: rest.number()? },
             Kind::Delayed => Key::Delayed {
                 due_ms: rest.number()?,
                 id: rest.short()?,
                 function_type: rest.short()?,
                 number: rest.number()?,
             },
-            Kind::Token => Key::Token {
-                id: rest.short()?,
-                token: std::str::from_utf8(rest.take_all()).ok()?,
-            },
-            Kind::Outbox => Key::Outbox {
-                id: rest.short()?,
-                incarnation: rest.number()?,
-                number: rest.number()?,
-            },
-            Kind::Accepted => Key::Accepted {
-                id: rest.short()?,
-                incarnation: rest.number()?,
-                number: rest.number()?,
-            },
-            Kind::Seen => Key::Seen {
-                id: rest.short()?,
-                scope: rest.take_all(),
-            },
+            Kind::Token => {
+                Key::Token { id: rest.short()?, token: std::str::from_utf8(rest.take_all()).ok()? }
+            }
+            Kind::Outbox => {
+                Key::Outbox { id: rest.short()?, incarnation: rest.number()?, number: rest.number()? }
+            }
+            Kind::Accepted => {
+                Key::Accepted { id: rest.short()?, incarnation: rest.number()?, number: rest.number()? }
+            }
+            Kind::Seen => Key::Seen { id: rest.short()?, scope: rest.take_all() },
             Kind::AsyncOperation => Key::AsyncOperation {
                 id: rest.short()?,
                 function_type: rest.short()?,
                 number: rest.number()?,
             },
-            Kind::DeadLetter => Key::DeadLetter {
-                id: rest.short()?,
-                function_type: rest.short()?,
-                number: rest.number()?,
-            },
+            Kind::DeadLetter => {
+                Key::DeadLetter { id: rest.short()?, function_type: rest.short()?, number: rest.number()? }
+            }
             Kind::State => Key::State {
                 id: rest.short()?,
                 function_type: rest.short()?,

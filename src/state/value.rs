@@ -61,11 +61,7 @@ pub struct DeadLetter {
 /// Appends a persisted value.
 pub fn encode_state(value: &StateValue, out: &mut Vec<u8>) {
     encode(
-        &StateOnDisk {
-            typename: &value.typename,
-            value: &value.value,
-            expires_at_ms: value.expires_at_ms,
-        },
+        &StateOnDisk { typename: &value.typename, value: &value.value, expires_at_ms: value.expires_at_ms },
         out,
     );
 }
@@ -94,13 +90,7 @@ pub fn decode_letter(bytes: &[u8]) -> Option<Letter> {
 
 /// Appends a message that waits for its channel.
 pub fn encode_unsent(target: &Address, letter: &Letter, out: &mut Vec<u8>) {
-    encode(
-        &UnsentOnDisk {
-            target: target.into(),
-            letter: letter.into(),
-        },
-        out,
-    );
+    encode(&UnsentOnDisk { target: target.into(), letter: letter.into() }, out);
 }
 
 /// Reads a message that waits for its channel back.
@@ -112,44 +102,20 @@ pub fn decode_unsent(bytes: &[u8]) -> Option<(Address, Letter)> {
 
 /// Appends a delayed message.
 pub fn encode_delayed(target: &Address, letter: &Letter, token: Option<&str>, out: &mut Vec<u8>) {
-    encode(
-        &DelayedOnDisk {
-            target: target.into(),
-            letter: letter.into(),
-            token,
-        },
-        out,
-    );
+    encode(&DelayedOnDisk { target: target.into(), letter: letter.into(), token }, out);
 }
 
 /// Reads a delayed message back.
 #[must_use]
 pub fn decode_delayed(bytes: &[u8]) -> Option<(Address, Letter, Option<SmolStr>)> {
     let delayed: DelayedOnDisk<'_> = minicbor::decode(bytes).ok()?;
-    Some((
-        delayed.target.into_address()?,
-        delayed.letter.into_letter()?,
-        delayed.token.map(SmolStr::from),
-    ))
+    Some((delayed.target.into_address()?, delayed.letter.into_letter()?, delayed.token.map(SmolStr::from)))
 }
 
 /// Appends a dead letter.
 pub fn encode_dead_letter(dead: &DeadLetter, out: &mut Vec<u8>) {
-    let DeadLetter {
-        letter,
-        reason,
-        attempts,
-        at_ms,
-    } = dead;
-    encode(
-        &DeadLetterOnDisk {
-            letter: letter.into(),
-            reason,
-            attempts: *attempts,
-            at_ms: *at_ms,
-        },
-        out,
-    );
+    let DeadLetter { letter, reason, attempts, at_ms } = dead;
+    encode(&DeadLetterOnDisk { letter: letter.into(), reason, attempts: *attempts, at_ms: *at_ms }, out);
 }
 
 /// Reads a dead letter back.
@@ -203,10 +169,7 @@ struct AddressOnDisk<'a> {
 
 impl<'a> From<&'a Address> for AddressOnDisk<'a> {
     fn from(address: &'a Address) -> Self {
-        Self {
-            function_type: address.function_type().as_str(),
-            id: address.id(),
-        }
+        Self { function_type: address.function_type().as_str(), id: address.id() }
     }
 }
 
@@ -244,12 +207,10 @@ impl<'a> From<&'a Letter> for LetterOnDisk<'a> {
             caller: letter.caller.as_ref().map(AddressOnDisk::from),
             typename: &letter.argument.typename,
             value: letter.argument.value.as_deref(),
-            headers: letter.headers.as_ref().map(|headers| {
-                headers
-                    .iter()
-                    .map(|(name, value)| HeaderOnDisk { name, value })
-                    .collect()
-            }),
+            headers: letter
+                .headers
+                .as_ref()
+                .map(|headers| headers.iter().map(|(name, value)| HeaderOnDisk { name, value }).collect()),
         }
     }
 }
@@ -267,15 +228,9 @@ impl LetterOnDisk<'_> {
             }
             Arc::new(headers)
         });
-        let argument = TypedValue {
-            typename: self.typename.into(),
-            value: self.value.map(Payload::copy_from),
-        };
-        Some(Letter {
-            caller,
-            argument,
-            headers,
-        })
+        let argument =
+            TypedValue { typename: self.typename.into(), value: self.value.map(Payload::copy_from) };
+        Some(Letter { caller, argument, headers })
     }
 }
 
@@ -338,25 +293,13 @@ mod tests {
         assert_eq!(decode_unsent(&out).unwrap(), (target.clone(), letter.clone()));
         out.clear();
         encode_delayed(&target, &letter, Some("t"), &mut out);
-        assert_eq!(
-            decode_delayed(&out).unwrap(),
-            (target, letter.clone(), Some("t".into()))
-        );
+        assert_eq!(decode_delayed(&out).unwrap(), (target, letter.clone(), Some("t".into())));
         out.clear();
-        let dead = DeadLetter {
-            letter,
-            reason: "no".into(),
-            attempts: 3,
-            at_ms: 9,
-        };
+        let dead = DeadLetter { letter, reason: "no".into(), attempts: 3, at_ms: 9 };
         encode_dead_letter(&dead, &mut out);
         assert_eq!(decode_dead_letter(&out).unwrap(), dead);
         out.clear();
-        let state = StateValue {
-            typename: "x/y".into(),
-            value: Payload::EMPTY,
-            expires_at_ms: Some(5),
-        };
+        let state = StateValue { typename: "x/y".into(), value: Payload::EMPTY, expires_at_ms: Some(5) };
         encode_state(&state, &mut out);
         assert_eq!(decode_state(&out).unwrap(), state);
     }
@@ -366,10 +309,7 @@ mod tests {
         for value in [None, Some(Payload::EMPTY)] {
             let letter = Letter {
                 caller: None,
-                argument: TypedValue {
-                    typename: "io.statefun.types/int".into(),
-                    value,
-                },
+                argument: TypedValue { typename: "io.statefun.types/int".into(), value },
                 headers: None,
             };
             let mut out = Vec::new();

@@ -63,10 +63,7 @@ impl FrameHead {
     }
 
     pub(super) fn time(&self) -> TimeStamp {
-        TimeStamp {
-            runtime_ms: self.runtime_ms,
-            proven: self.proven,
-        }
+        TimeStamp { runtime_ms: self.runtime_ms, proven: self.proven }
     }
 }
 
@@ -102,9 +99,7 @@ impl<'a> Entry<'a> {
                 let (head, sections) = postcard::take_from_bytes(self.payload).map_err(|_| MalformedFrame)?;
                 Ok(Content::Frame { head, sections })
             }
-            KIND_SESSION_RECORDS => Ok(Content::SessionRecords {
-                records: self.payload,
-            }),
+            KIND_SESSION_RECORDS => Ok(Content::SessionRecords { records: self.payload }),
             _ => Err(MalformedFrame),
         }
     }
@@ -168,18 +163,9 @@ fn encode_payload(out: &mut Vec<u8>, source: Source<'_>) -> u8 {
             }
             KIND_SESSION_RECORDS
         }
-        Source::New(LogEntry::Frame {
-            view,
-            epoch,
-            time,
-            sections,
-        }) => {
-            let head = FrameHead {
-                view: *view,
-                epoch: epoch.0,
-                runtime_ms: time.runtime_ms,
-                proven: time.proven,
-            };
+        Source::New(LogEntry::Frame { view, epoch, time, sections }) => {
+            let head =
+                FrameHead { view: *view, epoch: epoch.0, runtime_ms: time.runtime_ms, proven: time.proven };
             match postcard::to_extend(&head, std::mem::take(out)) {
                 Ok(extended) => *out = extended,
                 Err(error) => unreachable!("numbers in memory always encode: {error}"),

@@ -36,10 +36,7 @@ impl Fold {
         Self {
             target,
             bytes,
-            ends: log
-                .segments()
-                .map(|segment| (segment.number, segment.end))
-                .collect(),
+            ends: log.segments().map(|segment| (segment.number, segment.end)).collect(),
             gathered: Changes::new(),
             cursor: Some(Vec::new()),
             range_bytes: FOLD_RANGE_BYTES,
@@ -51,13 +48,8 @@ impl Fold {
         if self.gathered.is_empty()
             && let Some(from) = self.cursor.take()
         {
-            let mut pass = Pass {
-                from,
-                below: None,
-                bytes: 0,
-                bytes_max: self.range_bytes,
-                gathered: Changes::new(),
-            };
+            let mut pass =
+                Pass { from, below: None, bytes: 0, bytes_max: self.range_bytes, gathered: Changes::new() };
             match pass.run(log, self) {
                 Ok(()) => {
                     self.cursor = pass.below;
@@ -112,8 +104,7 @@ impl Pass {
                 }
                 buffer.resize(ENTRY_HEADER_BYTES + length, 0);
                 let payload = buffer.get_mut(ENTRY_HEADER_BYTES..).unwrap_or_default();
-                log.disk
-                    .read(&mut file, offset + ENTRY_HEADER_BYTES as u64, payload)?;
+                log.disk.read(&mut file, offset + ENTRY_HEADER_BYTES as u64, payload)?;
                 let entry = Entry::decode(&buffer, segment.random)
                     .filter(|entry| entry.number == number)
                     .ok_or_else(|| damaged(&segment, number))?;
@@ -154,10 +145,7 @@ impl Pass {
 
 fn damaged(segment: &Segment, number: u64) -> io::Error {
     let name = log_name(segment.number);
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("entry {number} in {name} cannot be read back"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("entry {number} in {name} cannot be read back"))
 }
 
 /// What a gathered record costs beside its bytes.

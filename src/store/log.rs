@@ -84,12 +84,7 @@ impl<D: Disk> Log<D> {
         };
         assert_eq!(active.segment.last, committed, "a log has no gap");
         self.buffer.clear();
-        let last = encode_entries(
-            &mut self.buffer,
-            active.segment.random,
-            committed,
-            entries.clone(),
-        );
+        let last = encode_entries(&mut self.buffer, active.segment.random, committed, entries.clone());
         let bytes = self.buffer.len() as u64;
         let end = active.segment.end + bytes;
         let bound = u64::from(self.limits.segment_bytes);
@@ -144,11 +139,8 @@ impl<D: Disk> Log<D> {
         self.syncs += 1;
         self.close_active();
         let bytes = prepared.segment.end - SEGMENT_HEADER_BYTES as u64;
-        self.active = Some(Active {
-            segment: prepared.segment,
-            file: prepared.file,
-            length: prepared.length,
-        });
+        self.active =
+            Some(Active { segment: prepared.segment, file: prepared.file, length: prepared.length });
         self.shrink_buffer();
         Ok(bytes)
     }
@@ -164,22 +156,11 @@ impl<D: Disk> Log<D> {
         self.number_next += 1;
         let random = self.randoms.next();
         self.buffer.clear();
-        let header = SegmentHeader {
-            format: FORMAT,
-            number,
-            random,
-            follows,
-            identity: self.identity,
-        };
+        let header = SegmentHeader { format: FORMAT, number, random, follows, identity: self.identity };
         header.encode(&mut self.buffer);
         let last = encode_entries(&mut self.buffer, random, follows, entries);
         let end = self.buffer.len() as u64;
-        extend_with_zeros(
-            &mut self.buffer,
-            end,
-            length,
-            u64::from(self.limits.segment_bytes),
-        );
+        extend_with_zeros(&mut self.buffer, end, length, u64::from(self.limits.segment_bytes));
         self.disk.write(&mut file, 0, &self.buffer)?;
         self.disk.sync(&mut file)?;
         self.bytes_written += self.buffer.len() as u64;
@@ -296,9 +277,7 @@ impl<D: Disk> Log<D> {
 
     /// Every segment with entries that count, in order.
     pub(super) fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.closed
-            .iter()
-            .chain(self.active.iter().map(|active| &active.segment))
+        self.closed.iter().chain(self.active.iter().map(|active| &active.segment))
     }
 }
 

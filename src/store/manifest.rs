@@ -34,11 +34,7 @@ impl Degraded {
     /// These epochs are lost; `last` is the highest that left a trace.
     #[must_use]
     pub fn new(first: Epoch, last: Epoch, text: String) -> Self {
-        Self {
-            first: first.0,
-            last: last.0.max(first.0),
-            text,
-        }
+        Self { first: first.0, last: last.0.max(first.0), text }
     }
 
     /// The first lost epoch.
@@ -56,11 +52,7 @@ impl Degraded {
     /// Both losses in one.
     pub(super) fn merged(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
-        Self {
-            first: self.first.min(earlier.first),
-            last: self.last.max(earlier.last),
-            text: self.text,
-        }
+        Self { first: self.first.min(earlier.first), last: self.last.max(earlier.last), text: self.text }
     }
 }
 
@@ -138,10 +130,7 @@ impl Manifest {
 
 /// The name of a manifest.
 pub(super) fn manifest_name(number: u64) -> String {
-    debug_assert_eq!(
-        Name::parse(&format!("manifest-{number:016x}")),
-        Name::Manifest(number)
-    );
+    debug_assert_eq!(Name::parse(&format!("manifest-{number:016x}")), Name::Manifest(number));
     format!("manifest-{number:016x}")
 }
 

@@ -72,10 +72,7 @@ pub(super) fn scan<D: Disk>(
 /// The last entry that counts in the segment at `index`: what a later segment follows.
 fn limit_behind(headers: &[(u64, Option<SegmentHeader>)], index: usize) -> u64 {
     let later = headers.iter().skip(index + 1);
-    later
-        .filter_map(|(_, header)| Some(header.as_ref()?.follows))
-        .min()
-        .unwrap_or(u64::MAX)
+    later.filter_map(|(_, header)| Some(header.as_ref()?.follows)).min().unwrap_or(u64::MAX)
 }
 
 struct Walk {
@@ -123,10 +120,7 @@ impl Walk {
         let is_whole = headers.iter().all(|(_, header)| header.is_some());
         match first {
             Some(follows) if self.mark.entry < follows && (is_whole || !has_mark) => {
-                Err(OpenError::BaseLost {
-                    base_entry: self.mark.entry,
-                    log_follows: follows,
-                })
+                Err(OpenError::BaseLost { base_entry: self.mark.entry, log_follows: follows })
             }
             first => {
                 self.next = first.unwrap_or(self.mark.entry).min(self.mark.entry) + 1;
@@ -179,9 +173,7 @@ impl Walk {
         let name = log_name(header.number);
         self.superseded(header);
         self.prove(header.follows);
-        self.pass_to(header.follows + 1, || {
-            format!("entries before {name} are missing")
-        });
+        self.pass_to(header.follows + 1, || format!("entries before {name} are missing"));
         let mut offset = SEGMENT_HEADER_BYTES;
         let mut expected = header.follows + 1;
         while expected <= limit {
@@ -193,9 +185,7 @@ impl Walk {
                 else {
                     break;
                 };
-                self.pass_to(number, || {
-                    format!("entry {expected} in {name} at byte {offset} is damaged")
-                });
+                self.pass_to(number, || format!("entry {expected} in {name} at byte {offset} is damaged"));
                 offset = found;
                 expected = number;
                 continue;
@@ -273,16 +263,10 @@ impl Walk {
         content.visit(replay).map_err(malformed)?;
         self.last.entry = entry.number;
         if let Content::Frame { head, .. } = &content {
-            self.last = Mark {
-                entry: entry.number,
-                epoch: head.epoch(),
-                view: head.view,
-                time: head.time(),
-            };
+            self.last = Mark { entry: entry.number, epoch: head.epoch(), view: head.view, time: head.time() };
         }
         if self.proven < entry.number {
-            self.tail
-                .push_back((entry.number, entry.kind, entry.payload.to_vec()));
+            self.tail.push_back((entry.number, entry.kind, entry.payload.to_vec()));
         }
         self.unfolded_bytes += entry.size() as u64;
         Ok(())
@@ -311,10 +295,8 @@ impl Walk {
             ));
             self.is_hole_damage = true;
         }
-        let is_corrupt = self
-            .hole
-            .as_ref()
-            .is_some_and(|(entry, _)| self.is_hole_damage || *entry <= self.proven);
+        let is_corrupt =
+            self.hole.as_ref().is_some_and(|(entry, _)| self.is_hole_damage || *entry <= self.proven);
         let hole = self.hole.take().filter(|_| is_corrupt);
         let lost = hole.map(|(_, reason)| {
             let first = self.last.epoch.next();
@@ -342,11 +324,8 @@ impl Walk {
 
 /// The next whole entry behind a bad one at `offset`: its place and number.
 fn find_entry(bytes: &[u8], random: u64, offset: usize, expected: u64, limit: u64) -> Option<(usize, u64)> {
-    (offset..bytes.len())
-        .step_by(ENTRY_ALIGNMENT)
-        .skip(1)
-        .find_map(|place| {
-            let entry = Entry::decode(&bytes[place..], random)?;
-            (expected < entry.number && entry.number <= limit).then_some((place, entry.number))
-        })
+    (offset..bytes.len()).step_by(ENTRY_ALIGNMENT).skip(1).find_map(|place| {
+        let entry = Entry::decode(&bytes[place..], random)?;
+        (expected < entry.number && entry.number <= limit).then_some((place, entry.number))
+    })
 }

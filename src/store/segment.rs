@@ -45,10 +45,7 @@ impl SegmentHeader {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         seal(out, MAGIC, self);
-        assert!(
-            out.len() - start <= COPY_OFFSET,
-            "a header fits its half of the page"
-        );
+        assert!(out.len() - start <= COPY_OFFSET, "a header fits its half of the page");
         out.resize(start + COPY_OFFSET, 0);
         out.extend_from_within(start..start + COPY_OFFSET);
     }
@@ -172,9 +169,7 @@ impl SegmentBytes {
 
     /// Is a part of this range unreadable?
     pub(super) fn is_unreadable(&self, range: &Range<usize>) -> bool {
-        self.unreadable
-            .iter()
-            .any(|page| page.start < range.end && range.start < page.end)
+        self.unreadable.iter().any(|page| page.start < range.end && range.start < page.end)
     }
 }
 

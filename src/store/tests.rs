@@ -20,11 +20,7 @@ use crate::state::key::{Direction, Key};
 type Values = BTreeMap<Vec<u8>, Vec<u8>>;
 type SimStore = Store<SimDisk, SimBase>;
 
-const TINY: StoreLimits = StoreLimits {
-    segment_bytes: 4096 + 1200,
-    log_bytes_max: 2000,
-    fold_keys: 3,
-};
+const TINY: StoreLimits = StoreLimits { segment_bytes: 4096 + 1200, log_bytes_max: 2000, fold_keys: 3 };
 
 /// What a node would see after a start: the base under the log.
 struct Seen {
@@ -44,33 +40,20 @@ fn open(disk: &SimDisk, base: &SimBase, entropy: u64) -> Result<(SimStore, Seen)
 }
 
 fn state_key(number: u64) -> Vec<u8> {
-    let key = Key::State {
-        id: &format!("id-{}", number % 11),
-        function_type: "a/b",
-        name: "n",
-        subkey: &[],
-    };
+    let key = Key::State { id: &format!("id-{}", number % 11), function_type: "a/b", name: "n", subkey: &[] };
     key.to_vec()
 }
 
 fn progress_key() -> Vec<u8> {
-    let key = Key::Progress {
-        id: "session",
-        incarnation: 1,
-        direction: Direction::Out,
-    };
+    let key = Key::Progress { id: "session", incarnation: 1, direction: Direction::Out };
     key.to_vec()
 }
 
 /// The frame of an epoch: every epoch writes its number under `epoch`, and some state.
 fn frame(epoch: u64) -> LogEntry {
     let mut builder = FrameBuilder::default();
-    builder.put(&Key::Counter { group: group(0) }, |out| {
-        out.extend(epoch.to_be_bytes())
-    });
-    builder.put(&Key::Counter { group: group(127) }, |out| {
-        out.extend(epoch.to_be_bytes())
-    });
+    builder.put(&Key::Counter { group: group(0) }, |out| out.extend(epoch.to_be_bytes()));
+    builder.put(&Key::Counter { group: group(127) }, |out| out.extend(epoch.to_be_bytes()));
     for number in [epoch, epoch + 3] {
         let key = state_key(number);
         let key = Key::decode(&key).unwrap();
@@ -78,9 +61,7 @@ fn frame(epoch: u64) -> LogEntry {
             builder.delete(&key);
         } else {
             let length = usize::try_from(epoch * 37 % 90).unwrap();
-            builder.put(&key, |out| {
-                out.extend(vec![u8::try_from(epoch % 251).unwrap(); length])
-            });
+            builder.put(&key, |out| out.extend(vec![u8::try_from(epoch % 251).unwrap(); length]));
         }
     }
     let mut sections = Vec::new();
@@ -88,18 +69,13 @@ fn frame(epoch: u64) -> LogEntry {
     LogEntry::Frame {
         view: 1,
         epoch: Epoch(epoch),
-        time: TimeStamp {
-            runtime_ms: epoch * 10,
-            proven: None,
-        },
+        time: TimeStamp { runtime_ms: epoch * 10, proven: None },
         sections: vec![sections],
     }
 }
 
 fn session_record(number: u64) -> LogEntry {
-    LogEntry::SessionRecords {
-        records: vec![(progress_key(), number.to_be_bytes().to_vec())],
-    }
+    LogEntry::SessionRecords { records: vec![(progress_key(), number.to_be_bytes().to_vec())] }
 }
 
 fn group(number: u16) -> KeyGroup {
@@ -110,9 +86,7 @@ fn group(number: u16) -> KeyGroup {
 fn model(epoch: u64) -> Values {
     let mut values = Values::new();
     for epoch in 1..=epoch {
-        let LogEntry::Frame { sections, .. } = frame(epoch) else {
-            unreachable!()
-        };
+        let LogEntry::Frame { sections, .. } = frame(epoch) else { unreachable!() };
         let visit = |key: &[u8], value: Option<&[u8]>| {
             match value {
                 Some(value) => values.insert(key.to_vec(), value.to_vec()),
@@ -128,21 +102,13 @@ fn model(epoch: u64) -> Values {
 fn check(seen: &Seen) -> Option<u64> {
     let mut values = seen.values.clone();
     let progress = values.remove(&progress_key());
-    assert_eq!(
-        values,
-        model(seen.recovered.epoch.0),
-        "half an epoch {}",
-        seen.recovered.epoch
-    );
+    assert_eq!(values, model(seen.recovered.epoch.0), "half an epoch {}", seen.recovered.epoch);
     assert_eq!(seen.recovered.time.runtime_ms, seen.recovered.epoch.0 * 10);
     progress.map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
 }
 
 fn append(store: &mut SimStore, entries: Vec<LogEntry>) -> bool {
-    matches!(
-        store.handle(StoreCommand::Append(entries)),
-        StoreEvent::Appended { .. }
-    )
+    matches!(store.handle(StoreCommand::Append(entries)), StoreEvent::Appended { .. })
 }
 
 /// What a node knows to be durable.
@@ -248,10 +214,7 @@ fn entries(disk: &SimDisk) -> Vec<(String, usize, usize, u64)> {
         let header = SegmentHeader::decode(&bytes).unwrap();
         found.retain(|(.., number)| *number <= header.follows);
         let mut offset = SEGMENT_HEADER_BYTES;
-        while let Some(entry) = bytes
-            .get(offset..)
-            .and_then(|bytes| Entry::decode(bytes, header.random))
-        {
+        while let Some(entry) = bytes.get(offset..).and_then(|bytes| Entry::decode(bytes, header.random)) {
             let size = ENTRY_HEADER_BYTES + entry.payload.len();
             found.push((name.clone(), offset, size, entry.number));
             offset += entry.size();
@@ -290,10 +253,7 @@ fn a_fold_equals_the_model_and_its_transactions_are_bounded() {
     assert!(append(&mut store, vec![session_record(9), session_record(10)]));
     fold_whole(&mut store);
     let mut values = base.values();
-    assert_eq!(
-        values.remove(&progress_key()),
-        Some(10_u64.to_be_bytes().to_vec())
-    );
+    assert_eq!(values.remove(&progress_key()), Some(10_u64.to_be_bytes().to_vec()));
     assert_eq!(values, model(60));
     assert!(base.transactions().1 <= TINY.fold_keys);
     assert!(base.transactions().0 > 3);
@@ -326,10 +286,7 @@ fn a_session_record_with_an_empty_value_deletes() {
 fn one_append_is_one_write_and_one_sync() {
     let (disk, _, mut store) = written(1);
     let (operations, syncs) = (disk.operations(), disk.syncs().len());
-    assert!(append(
-        &mut store,
-        vec![frame(2), session_record(1), session_record(2)]
-    ));
+    assert!(append(&mut store, vec![frame(2), session_record(1), session_record(2)]));
     assert_eq!(disk.operations() - operations, 2);
     assert_eq!(disk.syncs().len() - syncs, 1);
 }
@@ -359,22 +316,13 @@ fn a_crash_at_any_operation_loses_nothing_that_was_answered() {
     let (disk, base) = new_disk();
     work(&disk, &base, 36, &mut Known::default());
     let operations = disk.operations();
-    assert!(
-        base.mark().unwrap().is_some_and(|mark| mark.epoch >= Epoch(6)),
-        "a whole fold is among them"
-    );
+    assert!(base.mark().unwrap().is_some_and(|mark| mark.epoch >= Epoch(6)), "a whole fold is among them");
     let first_segment = "log-0000000000000002";
-    assert!(
-        !disk.names().iter().any(|name| name == first_segment),
-        "and a segment's release"
-    );
+    assert!(!disk.names().iter().any(|name| name == first_segment), "and a segment's release");
     for operation in 0..operations {
-        for crash in [
-            Crash::KillsProcess,
-            Crash::LosesUnsynced,
-            Crash::Tears(operation),
-            Crash::Tears(!operation),
-        ] {
+        for crash in
+            [Crash::KillsProcess, Crash::LosesUnsynced, Crash::Tears(operation), Crash::Tears(!operation)]
+        {
             let (disk, base) = new_disk();
             let mut known = Known::default();
             disk.plan(operation, Fault::Crash);
@@ -450,11 +398,7 @@ fn removing_any_sync_is_noticed() {
     let (disk, base) = new_disk();
     work(&disk, &base, 12, &mut Known::default());
     let last = disk.operations();
-    let unnoticed: Vec<u64> = disk
-        .syncs()
-        .into_iter()
-        .filter(|sync| !is_missed(*sync, last))
-        .collect();
+    let unnoticed: Vec<u64> = disk.syncs().into_iter().filter(|sync| !is_missed(*sync, last)).collect();
     assert_eq!(unnoticed, Vec::<u64>::new(), "of {:?}", disk.syncs());
 }
 

@@ -227,12 +227,7 @@ impl<D: Disk, B: Base> Store<D, B> {
         }
         let mut log = Log::new(disk, limits, randoms.next());
         let number_next = listing.number_next();
-        log.adopt(
-            manifest.identity,
-            scan.segments.clone(),
-            listing.spares,
-            number_next,
-        );
+        log.adopt(manifest.identity, scan.segments.clone(), listing.spares, number_next);
         let (committed, unfolded_bytes) = begin_log(&mut log, &scan)?;
         if !manifest.ready {
             manifest.ready = true;
@@ -318,10 +313,7 @@ impl<D: Disk, B: Base> Store<D, B> {
     fn append(&mut self, mut entries: Vec<LogEntry>) -> StoreEvent {
         self.kept.append(&mut entries);
         match &self.latched {
-            Some((failure, text)) => StoreEvent::Failed {
-                failure: *failure,
-                text: text.clone(),
-            },
+            Some((failure, text)) => StoreEvent::Failed { failure: *failure, text: text.clone() },
             None => self.write_kept(false),
         }
     }
@@ -363,61 +355,41 @@ impl<D: Disk, B: Base> Store<D, B> {
         let mut last = self.committed;
         for entry in &self.kept {
             last.entry += 1;
-            if let LogEntry::Frame {
-                view, epoch, time, ..
-            } = entry
-            {
+            if let LogEntry::Frame { view, epoch, time, .. } = entry {
                 assert!(
                     (last.view, last.epoch) < (*view, *epoch),
                     "epochs ascend: {epoch} of view {view} after {} of {}",
                     last.epoch,
                     last.view
                 );
-                last = Mark {
-                    entry: last.entry,
-                    epoch: *epoch,
-                    view: *view,
-                    time: *time,
-                };
+                last = Mark { entry: last.entry, epoch: *epoch, view: *view, time: *time };
             }
         }
         last
     }
 
     fn appended(&self) -> StoreEvent {
-        StoreEvent::Appended {
-            fold_due: self.limits.log_bytes_max <= self.unfolded_bytes,
-        }
+        StoreEvent::Appended { fold_due: self.limits.log_bytes_max <= self.unfolded_bytes }
     }
 
     fn fold(&mut self) -> StoreEvent {
         if self.fold.is_none() {
             if self.committed.entry == self.mark.entry {
-                return StoreEvent::Folded {
-                    epoch: self.mark.epoch,
-                    complete: true,
-                };
+                return StoreEvent::Folded { epoch: self.mark.epoch, complete: true };
             }
             self.fold = Some(Fold::new(self.committed, self.unfolded_bytes, &self.log));
         }
         match self.fold_step() {
-            Ok(complete) => StoreEvent::Folded {
-                epoch: self.mark.epoch,
-                complete,
-            },
+            Ok(complete) => StoreEvent::Folded { epoch: self.mark.epoch, complete },
             Err((failure, text)) => StoreEvent::Failed { failure, text },
         }
     }
 
     fn fold_step(&mut self) -> Result<bool, (StoreFailure, String)> {
-        let Some(fold) = &mut self.fold else {
-            unreachable!("begun by the caller")
-        };
+        let Some(fold) = &mut self.fold else { unreachable!("begun by the caller") };
         let taken = fold.take(&mut self.log, self.limits.fold_keys);
         let (batch, is_last) = taken.map_err(|error| (failure_of(&error), error.to_string()))?;
-        let mut changes = batch
-            .iter()
-            .map(|(key, value)| (key.as_slice(), value.as_deref()));
+        let mut changes = batch.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
         let mark = is_last.then_some(&fold.target);
         if let Err(error) = self.base.apply(&mut changes, mark) {
             fold.put_back(batch);
@@ -447,26 +419,12 @@ impl<D: Disk, B: Base> Store<D, B> {
 
 /// Begins the segment of this start, with the tail and what was saved from behind a corruption.
 fn begin_log<D: Disk>(log: &mut Log<D>, scan: &Scan) -> Result<(Mark, u64), OpenError> {
-    let records = scan
-        .salvage
-        .iter()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect::<Vec<_>>();
+    let records = scan.salvage.iter().map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>();
     let salvage = (!records.is_empty()).then_some(LogEntry::SessionRecords { records });
-    let tail = scan
-        .tail
-        .iter()
-        .map(|(_, kind, payload)| Source::Again { kind: *kind, payload });
-    assert_eq!(
-        scan.proven + tail.len() as u64,
-        scan.last.entry,
-        "the tail begins behind what is proven"
-    );
-    let tail_bytes: u64 = scan
-        .tail
-        .iter()
-        .map(|(_, _, payload)| super::entry::size_of_payload(payload.len()) as u64)
-        .sum();
+    let tail = scan.tail.iter().map(|(_, kind, payload)| Source::Again { kind: *kind, payload });
+    assert_eq!(scan.proven + tail.len() as u64, scan.last.entry, "the tail begins behind what is proven");
+    let tail_bytes: u64 =
+        scan.tail.iter().map(|(_, _, payload)| super::entry::size_of_payload(payload.len()) as u64).sum();
     let bytes = log.begin(scan.proven, tail.chain(salvage.iter().map(Source::New)))?;
     let mut committed = scan.last;
     committed.entry += u64::from(salvage.is_some());

@@ -16,11 +16,7 @@ impl Value for bool {
     const TYPENAME: &'static str = "io.statefun.types/bool";
 
     fn encode(&self) -> Payload {
-        if *self {
-            Payload::copy_from(&[TAG_VARINT, 1])
-        } else {
-            Payload::EMPTY
-        }
+        if *self { Payload::copy_from(&[TAG_VARINT, 1]) } else { Payload::EMPTY }
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, ValueError> {
@@ -83,10 +79,7 @@ impl Value for String {
 /// `text` as an `io.statefun.types/string`, without making a `String` of it.
 #[must_use]
 pub fn string(text: &str) -> TypedValue {
-    TypedValue {
-        typename: smol_str::SmolStr::new_static(String::TYPENAME),
-        value: Some(encode_string(text)),
-    }
+    TypedValue { typename: smol_str::SmolStr::new_static(String::TYPENAME), value: Some(encode_string(text)) }
 }
 
 fn encode_string(text: &str) -> Payload {
@@ -200,10 +193,7 @@ mod tests {
     #[test]
     fn garbage_is_an_error() {
         for bytes in [&[0x0d][..], &[0x0d, 1, 2, 3], &[0xff], &[0x08, 0x01]] {
-            assert!(
-                matches!(i32::decode(bytes), Err(ValueError::Malformed { .. })),
-                "{bytes:?}"
-            );
+            assert!(matches!(i32::decode(bytes), Err(ValueError::Malformed { .. })), "{bytes:?}");
         }
         assert!(String::decode(&[0x0a, 0x05, b'a']).is_err());
         assert!(String::decode(&[0x0a, 0x01, 0xff]).is_err());

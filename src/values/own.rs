@@ -49,9 +49,7 @@ impl<T: JsonType> Value for Json<T> {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, ValueError> {
-        serde_json::from_slice(bytes)
-            .map(Self)
-            .map_err(|error| ValueError::malformed(T::TYPENAME, error))
+        serde_json::from_slice(bytes).map(Self).map_err(|error| ValueError::malformed(T::TYPENAME, error))
     }
 }
 
@@ -99,9 +97,8 @@ impl<T: CborType> Value for Cbor<T> {
 
     fn decode(bytes: &[u8]) -> Result<Self, ValueError> {
         let mut decoder = minicbor::Decoder::new(bytes);
-        let value = decoder
-            .decode()
-            .map_err(|error| ValueError::malformed(T::TYPENAME, error.to_string()))?;
+        let value =
+            decoder.decode().map_err(|error| ValueError::malformed(T::TYPENAME, error.to_string()))?;
         if decoder.position() < bytes.len() {
             return Err(ValueError::malformed(T::TYPENAME, "bytes follow the value"));
         }
@@ -158,10 +155,7 @@ mod tests {
     }
 
     fn pair() -> Pair {
-        Pair {
-            left: 1,
-            right: Some("x".repeat(100)),
-        }
+        Pair { left: 1, right: Some("x".repeat(100)) }
     }
 
     #[test]
@@ -174,16 +168,10 @@ mod tests {
     fn what_is_torn_or_followed_by_more_is_malformed() {
         let (json, cbor) = (Json(pair()).encode(), Cbor(pair()).encode());
         for bytes in [&json[..json.len() - 1], &[&json[..], b"0"].concat(), b""] {
-            assert!(matches!(
-                Json::<Pair>::decode(bytes),
-                Err(ValueError::Malformed { .. })
-            ));
+            assert!(matches!(Json::<Pair>::decode(bytes), Err(ValueError::Malformed { .. })));
         }
         for bytes in [&cbor[..cbor.len() - 1], &[&cbor[..], b"0"].concat(), b""] {
-            assert!(matches!(
-                Cbor::<Pair>::decode(bytes),
-                Err(ValueError::Malformed { .. })
-            ));
+            assert!(matches!(Cbor::<Pair>::decode(bytes), Err(ValueError::Malformed { .. })));
         }
     }
 }

@@ -28,9 +28,7 @@ use super::{Notes, SESSION_TYPE, Worker};
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Answers a question once, when what the answer says is committed.
     pub(crate) fn handle_admin(&mut self, now: Instant, request: u64, question: AdminRequest) {
-        let reply = self
-            .answer(now, question)
-            .unwrap_or_else(|text| AdminReply::Error { text });
+        let reply = self.answer(now, question).unwrap_or_else(|text| AdminReply::Error { text });
         let awaited = match (&self.activity.first_effect, &self.epochs.in_flight) {
             // Status is of the moment.
             _ if matches!(reply, AdminReply::Status(_)) => Epoch(0),
@@ -48,65 +46,30 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn answer(&mut self, now: Instant, question: AdminRequest) -> Result<AdminReply, String> {
         match question {
             AdminRequest::Status => Ok(AdminReply::Status(self.status()?)),
-            AdminRequest::StateList {
-                function_type,
-                id,
-                after,
-                entries_max,
-            } => {
+            AdminRequest::StateList { function_type, id, after, entries_max } => {
                 let after = decode_hex(after.as_deref().unwrap_or_default())?;
-                let wanted = Wanted {
-                    function_type,
-                    id,
-                    name: None,
-                };
-                self.list_state(
-                    now,
-                    &wanted,
-                    &after,
-                    usize::try_from(entries_max).unwrap_or(usize::MAX),
-                )
+                let wanted = Wanted { function_type, id, name: None };
+                self.list_state(now, &wanted, &after, usize::try_from(entries_max).unwrap_or(usize::MAX))
             }
-            AdminRequest::StateGet {
-                function_type,
-                id,
-                name,
-            } => {
-                let wanted = Wanted {
-                    function_type: Some(function_type),
-                    id: Some(id),
-                    name: Some(name),
-                };
+            AdminRequest::StateGet { function_type, id, name } => {
+                let wanted = Wanted { function_type: Some(function_type), id: Some(id), name: Some(name) };
                 self.list_state(now, &wanted, &[], usize::MAX)
             }
-            AdminRequest::StateSet {
-                function_type,
-                id,
-                name,
-                value,
-            } => {
+            AdminRequest::StateSet { function_type, id, name, value } => {
                 let subkey = Payload::EMPTY;
                 let value = decode_value(&value)?;
                 self.change_state(now, &function_type, &id, &name, Change::Put { subkey, value })
             }
-            AdminRequest::StateDelete {
-                function_type,
-                id,
-                name,
-            } => self.change_state(now, &function_type, &id, &name, Change::Clear),
+            AdminRequest::StateDelete { function_type, id, name } => {
+                self.change_state(now, &function_type, &id, &name, Change::Clear)
+            }
             AdminRequest::DeadLetterList { after, entries_max } => {
                 let after = decode_hex(after.as_deref().unwrap_or_default())?;
                 self.list_dead_letters(&after, usize::try_from(entries_max).unwrap_or(usize::MAX))
             }
             AdminRequest::DeadLetterShow { key } => {
-                let letters = self
-                    .find_dead_letters(&key)?
-                    .into_iter()
-                    .map(|(key, dead)| shown(&key, dead));
-                Ok(AdminReply::DeadLetters {
-                    letters: letters.collect(),
-                    more: false,
-                })
+                let letters = self.find_dead_letters(&key)?.into_iter().map(|(key, dead)| shown(&key, dead));
+                Ok(AdminReply::DeadLetters { letters: letters.collect(), more: false })
             }
             AdminRequest::AcceptDegraded => Err("the store answers this, not a worker".to_owned()),
             AdminRequest::DeadLetterRetry { key } => self.retry_dead_letters(now, &key),
@@ -140,11 +103,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             dead_letters += 1;
             ControlFlow::Continue(())
         })?;
-        let mut counters: Vec<(String, u64)> = self
-            .counters
-            .iter()
-            .map(|(&kind, &count)| (kind.to_owned(), count))
-            .collect();
+        let mut counters: Vec<(String, u64)> =
+            self.counters.iter().map(|(&kind, &count)| (kind.to_owned(), count)).collect();
         counters.push(("invocations".to_owned(), self.invocations));
         Ok(WorkerStatus {
             worker: self.config.index.0,
@@ -155,11 +115,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             instances: self.instances.count() as u64,
             messages_waiting: self.account.letters,
             messages_spilled: spilled,
-            messages_unsent: self
-                .channels
-                .iter()
-                .map(|channel| channel.unsent_count() as u64)
-                .sum(),
+            messages_unsent: self.channels.iter().map(|channel| channel.unsent_count() as u64).sum(),
             messages_delayed: self.delayed.count() as u64,
             messages_unbound: unbound.into_iter().collect(),
             dead_letters,
@@ -188,13 +144,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 if !bytes.starts_with(&prefix) || entries_max < in_base {
                     return ControlFlow::Break(());
                 }
-                let Some(Key::State {
-                    id,
-                    function_type,
-                    name,
-                    ..
-                }) = Key::decode(bytes)
-                else {
+                let Some(Key::State { id, function_type, name, .. }) = Key::decode(bytes) else {
                     return ControlFlow::Break(());
                 };
                 let hidden = (function_type.to_owned(), id.to_owned(), name.to_owned());
@@ -217,20 +167,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
         damage?;
-        let live = found
-            .entries
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)));
+        let live = found.entries.into_iter().filter_map(|(key, value)| Some((key, value?)));
         let mut live = live.filter(|(_, value)| !is_expired(value, now_ms));
         let entries: Vec<StateEntry> = live
             .by_ref()
             .take(entries_max)
             .filter_map(|(key, value)| state_entry(&key, value, now_ms))
             .collect();
-        Ok(AdminReply::State {
-            entries,
-            more: live.next().is_some(),
-        })
+        Ok(AdminReply::State { entries, more: live.next().is_some() })
     }
 
     /// What memory holds, which is never older than what the base does.
@@ -243,18 +187,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     return;
                 }
                 if is_whole {
-                    found
-                        .tables
-                        .insert((function_type.to_owned(), id.to_owned(), name.to_owned()));
+                    found.tables.insert((function_type.to_owned(), id.to_owned(), name.to_owned()));
                 }
                 for (subkey, value) in entries {
-                    let key = Key::State {
-                        id,
-                        function_type,
-                        name,
-                        subkey,
-                    }
-                    .to_vec();
+                    let key = Key::State { id, function_type, name, subkey }.to_vec();
                     if after < &key[..] {
                         found.entries.insert(key, value.cloned());
                     }
@@ -283,13 +219,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let instance = self.instances.at(at);
         let before = instance.states.memory_bytes();
-        let mutation = Mutation {
-            name: name.into(),
-            change,
-        };
-        let applied = instance
-            .states
-            .apply(&address, &self.base, mutation, self.epochs.working);
+        let mutation = Mutation { name: name.into(), change };
+        let applied = instance.states.apply(&address, &self.base, mutation, self.epochs.working);
         self.account.add(instance.states.memory_bytes());
         self.account.remove(before);
         applied.map_err(|error| error.to_string())?;
@@ -315,10 +246,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn find_dead_letters(&self, name: &str) -> Result<Vec<(Vec<u8>, DeadLetter)>, String> {
         if let Ok(key) = decode_hex(name) {
             let mut value = Vec::new();
-            let found = self
-                .overlay
-                .read(&self.base, &key, &mut value)
-                .map_err(|error| error.to_string())?;
+            let found = self.overlay.read(&self.base, &key, &mut value).map_err(|error| error.to_string())?;
             let dead = if found { decode_dead_letter(&value) } else { None };
             return Ok(dead.map(|dead| (key, dead)).into_iter().collect());
         }
@@ -338,10 +266,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let found = self.find_dead_letters(name)?;
         let count = found.len() as u64;
         for (key, dead) in found {
-            let Some(Key::DeadLetter {
-                id, function_type, ..
-            }) = Key::decode(&key)
-            else {
+            let Some(Key::DeadLetter { id, function_type, .. }) = Key::decode(&key) else {
                 continue;
             };
             let Some(target) = address_of(function_type, id) else {
@@ -406,9 +331,7 @@ struct Wanted {
 
 impl Wanted {
     fn matches(&self, function_type: &str, id: &str, name: &str) -> bool {
-        self.function_type
-            .as_deref()
-            .is_none_or(|wanted| wanted == function_type)
+        self.function_type.as_deref().is_none_or(|wanted| wanted == function_type)
             && self.id.as_deref().is_none_or(|wanted| wanted == id)
             && self.name.as_deref().is_none_or(|wanted| wanted == name)
     }
@@ -422,13 +345,7 @@ struct InMemory {
 }
 
 fn state_entry(key: &[u8], value: StateValue, now_ms: u64) -> Option<StateEntry> {
-    let Some(Key::State {
-        id,
-        function_type,
-        name,
-        subkey,
-    }) = Key::decode(key)
-    else {
+    let Some(Key::State { id, function_type, name, subkey }) = Key::decode(key) else {
         return None;
     };
     Some(StateEntry {
@@ -437,19 +354,14 @@ fn state_entry(key: &[u8], value: StateValue, now_ms: u64) -> Option<StateEntry>
         id: id.to_owned(),
         name: name.to_owned(),
         subkey: BASE64.encode(subkey),
-        value: AdminValue {
-            typename: value.typename.to_string(),
-            bytes: BASE64.encode(&value.value),
-        },
+        value: AdminValue { typename: value.typename.to_string(), bytes: BASE64.encode(&value.value) },
         expires_in_ms: value.expires_at_ms.map(|at| at.saturating_sub(now_ms)),
     })
 }
 
 fn shown(key: &[u8], dead: DeadLetter) -> DeadLetterEntry {
     let (function_type, id) = match Key::decode(key) {
-        Some(Key::DeadLetter {
-            id, function_type, ..
-        }) => (function_type.to_owned(), id.to_owned()),
+        Some(Key::DeadLetter { id, function_type, .. }) => (function_type.to_owned(), id.to_owned()),
         _ => Default::default(),
     };
     let argument = &dead.letter.argument;
@@ -461,31 +373,20 @@ fn shown(key: &[u8], dead: DeadLetter) -> DeadLetterEntry {
         reason: dead.reason,
         attempts: dead.attempts,
         at_ms: dead.at_ms,
-        value: AdminValue {
-            typename: argument.typename.to_string(),
-            bytes: BASE64.encode(argument.bytes()),
-        },
+        value: AdminValue { typename: argument.typename.to_string(), bytes: BASE64.encode(argument.bytes()) },
     }
 }
 
 fn decode_value(value: &AdminValue) -> Result<StateValue, String> {
-    let bytes = BASE64
-        .decode(value.bytes.as_bytes())
-        .map_err(|error| format!("not base64: {error}"))?;
+    let bytes = BASE64.decode(value.bytes.as_bytes()).map_err(|error| format!("not base64: {error}"))?;
     if VALUE_BYTES_MAX < bytes.len() {
         return Err(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
     }
-    Ok(StateValue {
-        typename: value.typename.as_str().into(),
-        value: bytes.into(),
-        expires_at_ms: None,
-    })
+    Ok(StateValue { typename: value.typename.as_str().into(), value: bytes.into(), expires_at_ms: None })
 }
 
 fn decode_hex(text: &str) -> Result<Vec<u8>, String> {
-    HEXLOWER
-        .decode(text.as_bytes())
-        .map_err(|error| format!("`{text}` is no key: {error}"))
+    HEXLOWER.decode(text.as_bytes()).map_err(|error| format!("`{text}` is no key: {error}"))
 }
 
 /// `namespace/name/id`; the id may hold slashes.

@@ -59,6 +59,7 @@ impl Channel {
     ///
     /// # Errors
     /// Gives the message back; it must wait ([`wait`](Self::wait)).
+    #[expect(clippy::result_large_err, reason = "the message moves on to the queue of those that wait")]
     pub(crate) fn try_send(&mut self, message: Message) -> Result<(), Message> {
         if !self.unsent.is_empty() || self.credit <= 0 {
             return Err(message);
@@ -85,15 +86,8 @@ impl Channel {
 
     /// Puts what waits and is in no frame yet; `put` hears the group of each.
     pub(crate) fn cut(&mut self, epoch: Epoch, frame: &mut FrameBuilder, mut put: impl FnMut(KeyGroup)) {
-        for unsent in self
-            .unsent
-            .iter_mut()
-            .filter(|unsent| unsent.persisted == Epoch(0))
-        {
-            let key = Key::Unsent {
-                group: unsent.group,
-                number: unsent.number,
-            };
+        for unsent in self.unsent.iter_mut().filter(|unsent| unsent.persisted == Epoch(0)) {
+            let key = Key::Unsent { group: unsent.group, number: unsent.number };
             let (target, letter) = split(unsent.message.clone());
             frame.put(&key, |out| encode_unsent(&target, &letter, out));
             unsent.persisted = epoch;
@@ -124,8 +118,7 @@ impl Channel {
     /// Gives back what is owed if there is room and it is worth an item.
     pub(crate) fn give_back(&mut self, capacity_bytes: u32) {
         if !self.awaits_barrier && capacity_bytes / 4 < self.owed {
-            self.outgoing
-                .push(ChannelItem::Credit(std::mem::take(&mut self.owed)));
+            self.outgoing.push(ChannelItem::Credit(std::mem::take(&mut self.owed)));
         }
     }
 
@@ -151,43 +144,18 @@ impl Channel {
 
 /// What a message costs in credit: about its bytes of memory.
 pub(crate) fn credit_of(message: &Message) -> u32 {
-    let heap = message
-        .argument
-        .value
-        .as_ref()
-        .map_or(0, crate::payload::Payload::heap_bytes);
+    let heap = message.argument.value.as_ref().map_or(0, crate::payload::Payload::heap_bytes);
     u32::try_from(size_of::<Message>() + heap).unwrap_or(u32::MAX)
 }
 
 /// Takes a message apart into where and what.
 pub(crate) fn split(message: Message) -> (Address, Letter) {
-    let Message {
-        target,
-        caller,
-        argument,
-        headers,
-    } = message;
-    (
-        target,
-        Letter {
-            caller,
-            argument,
-            headers,
-        },
-    )
+    let Message { target, caller, argument, headers } = message;
+    (target, Letter { caller, argument, headers })
 }
 
 /// Puts a message together.
 pub(crate) fn join(target: Address, letter: Letter) -> Message {
-    let Letter {
-        caller,
-        argument,
-        headers,
-    } = letter;
-    Message {
-        target,
-        caller,
-        argument,
-        headers,
-    }
+    let Letter { caller, argument, headers } = letter;
+    Message { target, caller, argument, headers }
 }

@@ -47,8 +47,7 @@ impl DelayedMessages {
     /// Adds one.
     pub(crate) fn insert(&mut self, place: Place, delayed: Delayed) {
         if let Some(token) = &delayed.token {
-            self.tokens
-                .insert((delayed.sender.id().into(), token.clone()), place);
+            self.tokens.insert((delayed.sender.id().into(), token.clone()), place);
         }
         if delayed.persisted == Epoch(0) {
             self.fresh.push(place);
@@ -97,16 +96,8 @@ impl DelayedMessages {
             let Some(delayed) = self.waiting.get_mut(&place) else {
                 continue;
             };
-            let Delayed {
-                sender,
-                target,
-                letter,
-                token,
-                persisted,
-            } = delayed;
-            frame.put(&place.key(sender), |out| {
-                encode_delayed(target, letter, token.as_deref(), out)
-            });
+            let Delayed { sender, target, letter, token, persisted } = delayed;
+            frame.put(&place.key(sender), |out| encode_delayed(target, letter, token.as_deref(), out));
             *persisted = epoch;
             put(place.group);
         }

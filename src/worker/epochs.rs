@@ -30,6 +30,8 @@ pub(crate) struct Epochs {
     pub(crate) working: Epoch,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) committed: Epoch,
+    /// The last epoch that the base holds, as far as we were told.
+    pub(crate) folded: Epoch,
     /// A builder's memory, kept for the next cut.
     spare: FrameBuilder,
 }
@@ -51,6 +53,7 @@ impl Epochs {
             working: committed.next(),
             in_flight: None,
             committed,
+            folded: Epoch(0),
             spare: FrameBuilder::default(),
         }
     }
@@ -59,15 +62,9 @@ impl Epochs {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Ends the working epoch. `barrier_from` is the channel whose barrier asked for it; `None` if the node did.
     pub(crate) fn cut(&mut self, now: Instant, epoch: Epoch, barrier_from: Option<usize>) {
-        assert_eq!(
-            epoch, self.epochs.working,
-            "a cut of an epoch that is not worked in"
-        );
+        assert_eq!(epoch, self.epochs.working, "a cut of an epoch that is not worked in");
         if let Some(in_flight) = &self.epochs.in_flight {
-            assert!(
-                in_flight.is_complete,
-                "a cut while the epoch before still gathers"
-            );
+            assert!(in_flight.is_complete, "a cut while the epoch before still gathers");
             let before = in_flight.epoch;
             self.handle_committed(now, before);
         }
@@ -95,11 +92,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             return;
         }
         let in_flight = self.epochs.in_flight.as_ref().map(|in_flight| in_flight.epoch);
-        assert_eq!(
-            in_flight,
-            Some(epoch),
-            "a barrier of an epoch that is neither worked in nor in flight"
-        );
+        assert_eq!(in_flight, Some(epoch), "a barrier of an epoch that is neither worked in nor in flight");
         self.channels[channel].end_barrier();
         self.complete_if_gathered();
     }
@@ -120,31 +113,17 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = self.next_arrival(group);
         let (target, letter) = split(message);
-        let at = self.enqueue(
-            &target,
-            Waiting {
-                arrival,
-                persisted: Epoch(0),
-                letter,
-            },
-        );
+        let at = self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
         if let (true, Some(in_flight)) = (late, &mut self.epochs.in_flight) {
             let instance = self.instances.at(at);
-            instance
-                .mailbox
-                .put_newest(&instance.address, in_flight.epoch, &mut in_flight.frame);
+            instance.mailbox.put_newest(&instance.address, in_flight.epoch, &mut in_flight.frame);
             in_flight.arrivals_used.insert(group);
         }
     }
 
     /// The epoch is durable: sessions may publish and acknowledge, answers may go out.
     pub(crate) fn handle_committed(&mut self, now: Instant, epoch: Epoch) {
-        if !self
-            .epochs
-            .in_flight
-            .as_ref()
-            .is_some_and(|in_flight| in_flight.epoch == epoch)
-        {
+        if self.epochs.in_flight.as_ref().is_none_or(|in_flight| in_flight.epoch != epoch) {
             return; // A barrier of the next epoch told us before the node did.
         }
         if let Some(in_flight) = self.epochs.in_flight.take() {
@@ -153,18 +132,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.epochs.committed = epoch;
         for at in 0..self.sessions.len() {
-            self.sessions[at]
-                .session
-                .handle_input(now, SessionInput::Committed { epoch });
+            self.sessions[at].session.handle_input(now, SessionInput::Committed { epoch });
             self.drain_session(now, at);
         }
         let outputs = &mut self.outputs;
         self.answers.retain(|(awaited, request, reply)| {
             if *awaited <= epoch {
-                outputs.push_back(WorkerOutput::Admin {
-                    request: *request,
-                    reply: reply.clone(),
-                });
+                outputs.push_back(WorkerOutput::Admin { request: *request, reply: reply.clone() });
             }
             epoch < *awaited
         });
@@ -190,12 +164,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for owned in &mut self.sessions {
             owned.session.cut(epoch, &mut frame);
         }
-        self.epochs.in_flight = Some(InFlight {
-            epoch,
-            frame,
-            arrivals_used: used,
-            is_complete: false,
-        });
+        self.epochs.in_flight = Some(InFlight { epoch, frame, arrivals_used: used, is_complete: false });
     }
 
     fn complete_if_gathered(&mut self) {
@@ -207,17 +176,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         };
         for group in in_flight.arrivals_used.iter() {
             let next = self.arrivals[group.index()];
-            in_flight
-                .frame
-                .put(&Key::Counter { group }, |out| encode_counter(next, out));
+            in_flight.frame.put(&Key::Counter { group }, |out| encode_counter(next, out));
         }
         in_flight.is_complete = true;
         let mut sections = Vec::with_capacity(in_flight.frame.byte_count() + SECTIONS_OVERHEAD_BYTES);
         in_flight.frame.finish(&mut sections);
-        self.outputs.push_back(WorkerOutput::Section {
-            epoch: in_flight.epoch,
-            sections,
-        });
+        self.outputs.push_back(WorkerOutput::Section { epoch: in_flight.epoch, sections });
     }
 
     fn put_late(&mut self, message: &Message, arrival: u64) {
@@ -226,11 +190,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         };
         let (target, letter) = split(message.clone());
         let (id, function_type) = (target.id(), target.function_type().as_str());
-        let key = Key::Mailbox {
-            id,
-            function_type,
-            arrival,
-        };
+        let key = Key::Mailbox { id, function_type, arrival };
         in_flight.frame.put(&key, |out| encode_letter(&letter, out));
         in_flight.arrivals_used.insert(target.key_group());
     }
@@ -238,11 +198,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Deletes a letter that a frame holds and that is consumed in the working epoch.
     pub(crate) fn delete_letter(&mut self, message: &Message, arrival: u64) {
         let (id, function_type) = (message.target.id(), message.target.function_type().as_str());
-        self.frame.delete(&Key::Mailbox {
-            id,
-            function_type,
-            arrival,
-        });
+        self.frame.delete(&Key::Mailbox { id, function_type, arrival });
     }
 }
 

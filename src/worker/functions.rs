@@ -50,9 +50,7 @@ impl Functions {
     ) -> Option<&mut dyn StatefulFunction> {
         let function = &mut self.functions[at.0];
         if matches!(function, Function::Unmade) {
-            *function = application
-                .make_function(function_type)
-                .map_or(Function::Unbound, Function::Made);
+            *function = application.make_function(function_type).map_or(Function::Unbound, Function::Made);
         }
         match function {
             Function::Made(function) => Some(&mut **function),

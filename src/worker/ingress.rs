@@ -64,31 +64,17 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         while let Some(output) = self.sessions[at].session.poll_output() {
             let output = match output {
                 SessionOutput::Connect { connection } => WorkerOutput::Connect { session, connection },
-                SessionOutput::Transmit { connection, bytes } => WorkerOutput::Transmit {
-                    session,
-                    connection,
-                    bytes,
-                },
+                SessionOutput::Transmit { connection, bytes } => {
+                    WorkerOutput::Transmit { session, connection, bytes }
+                }
                 SessionOutput::Close { connection } => WorkerOutput::Close { session, connection },
-                SessionOutput::Record {
-                    number,
-                    deadline,
-                    key,
-                    value,
-                } => WorkerOutput::Record {
-                    session,
-                    number,
-                    deadline,
-                    key,
-                    value,
-                },
+                SessionOutput::Record { number, deadline, key, value } => {
+                    WorkerOutput::Record { session, number, deadline, key, value }
+                }
                 SessionOutput::Event(event) => {
                     self.count(event.kind);
                     let text = format!("{}: {}", self.sessions[at].config.name, event.text);
-                    WorkerOutput::Event {
-                        kind: event.kind,
-                        text,
-                    }
+                    WorkerOutput::Event { kind: event.kind, text }
                 }
                 SessionOutput::Publish(publish) => {
                     self.take_in(now, at, &publish);
@@ -119,11 +105,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = arrival.unwrap_or_else(|| self.next_arrival(group));
         self.arrivals_used.insert(group);
-        let Some(at) = self
-            .sessions
-            .iter()
-            .position(|owned| owned.address == message.target)
-        else {
+        let Some(at) = self.sessions.iter().position(|owned| owned.address == message.target) else {
             let (target, letter) = super::channel::split(message);
             self.bury(now, &target, letter, "the module has no session of this name", 1);
             return;
@@ -240,11 +222,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Is this id among those remembered for its scope? If not, it is from now on.
     fn was_seen(&mut self, at: usize, scope: &[u8], id: &[u8], remembered: usize) -> Result<bool, String> {
-        let key = Key::Seen {
-            id: self.sessions[at].config.name.as_str(),
-            scope,
-        }
-        .to_vec();
+        let key = Key::Seen { id: self.sessions[at].config.name.as_str(), scope }.to_vec();
         let mut ids = std::mem::take(&mut self.scratch);
         let read = self.overlay.read(&self.base, &key, &mut ids);
         let id = xxhash_rust::xxh3::xxh3_64(id).to_be_bytes();
@@ -259,8 +237,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     ids.extend_from_slice(&id);
                     let surplus = ids.len().saturating_sub(remembered.max(1) * id.len());
                     self.account.add_dirty(key.len() + ids.len());
-                    self.overlay
-                        .write(key, Some(ids[surplus..].to_vec()), self.epochs.working);
+                    self.overlay.write(key, Some(ids[surplus..].to_vec()), self.epochs.working);
                 }
                 Ok(is_repeat)
             }
@@ -272,15 +249,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// What the broker refused for good becomes a dead letter of its egress.
     fn bury_refused(&mut self, now: Instant, at: usize, record: OutboxRecord, reason: &str) {
         let target = self.sessions[at].address.clone();
-        let mut again = MqttRecord::new(record.topic, record.payload)
-            .qos(record.qos)
-            .retain(record.retain);
+        let mut again = MqttRecord::new(record.topic, record.payload).qos(record.qos).retain(record.retain);
         again.properties = record.properties;
-        let letter = Letter {
-            caller: None,
-            argument: again.into(),
-            headers: None,
-        };
+        let letter = Letter { caller: None, argument: again.into(), headers: None };
         self.bury(now, &target, letter, reason, 1);
     }
 }
@@ -293,34 +264,19 @@ fn letter_of(publish: &ReceivedPublish) -> Letter {
         headers.push(&format!("property.{name}"), value.as_bytes());
     }
     let argument = TypedValue::new(PUBLISHED_TYPENAME, Payload::from(publish.payload.clone()));
-    Letter {
-        caller: None,
-        argument,
-        headers: Some(Arc::new(headers)),
-    }
+    Letter { caller: None, argument, headers: Some(Arc::new(headers)) }
 }
 
 /// The record of which [`letter_of`] made a letter, to be routed again.
 fn publish_of(letter: &Letter) -> ReceivedPublish {
     let headers = letter.headers.as_deref();
-    let properties = headers
-        .into_iter()
-        .flat_map(Headers::iter)
-        .filter_map(|(name, value)| {
-            let name = name.strip_prefix("property.")?;
-            Some((name.to_owned(), String::from_utf8_lossy(value).into_owned()))
-        });
+    let properties = headers.into_iter().flat_map(Headers::iter).filter_map(|(name, value)| {
+        let name = name.strip_prefix("property.")?;
+        Some((name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+    });
     ReceivedPublish {
-        topic: headers
-            .and_then(|headers| headers.text("topic"))
-            .unwrap_or_default()
-            .into(),
-        payload: letter
-            .argument
-            .value
-            .as_ref()
-            .map(Payload::to_bytes)
-            .unwrap_or_default(),
+        topic: headers.and_then(|headers| headers.text("topic")).unwrap_or_default().into(),
+        payload: letter.argument.value.as_ref().map(Payload::to_bytes).unwrap_or_default(),
         qos: Qos::AtLeastOnce,
         retain: false,
         user_properties: properties.collect(),
@@ -331,9 +287,9 @@ fn publish_of(letter: &Letter) -> ReceivedPublish {
 
 fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Subscription> {
     match &config.role {
-        Role::Ingress { subscriptions } => subscriptions
-            .iter()
-            .find(|subscription| subscription.pattern.captures(topic).is_some()),
+        Role::Ingress { subscriptions } => {
+            subscriptions.iter().find(|subscription| subscription.pattern.captures(topic).is_some())
+        }
         Role::Egress(_) => None,
     }
 }

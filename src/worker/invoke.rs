@@ -28,13 +28,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
     pub(crate) fn invoke_first(&mut self, now: Instant, at: InstanceIndex) {
         debug_assert_eq!(self.instances.at(at).status, Status::Queued);
-        let before = self.instances.at(at).states.memory_bytes();
+        // Reading the base, for the letter or for states, takes memory.
+        let instance = self.instances.at(at);
+        let (letters, states) = (instance.mailbox.memory_bytes(), instance.states.memory_bytes());
         let called = self.call(now, at);
         let instance = self.instances.at(at);
-        let after = instance.states.memory_bytes();
+        self.account.change_letters(letters, instance.mailbox.memory_bytes());
+        self.account.add(instance.states.memory_bytes());
+        self.account.remove(states);
         let is_dirty = instance.states.is_dirty();
-        self.account.add(after);
-        self.account.remove(before);
         if is_dirty {
             self.touch(at);
         }
@@ -64,12 +66,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.mark_dirty(now);
             self.account.remove(delayed.memory_bytes());
             self.forget_delayed(place, &delayed);
-            let Delayed {
-                sender,
-                target,
-                letter,
-                ..
-            } = delayed;
+            let Delayed { sender, target, letter, .. } = delayed;
             self.send(now, sender.key_group(), join(target, letter));
         }
     }
@@ -88,18 +85,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let number = self.next_arrival(group);
         self.arrivals_used.insert(group);
         let (id, function_type) = (target.id(), target.function_type().as_str());
-        let key = Key::DeadLetter {
-            id,
-            function_type,
-            number,
-        }
-        .to_vec();
-        let dead = DeadLetter {
-            letter,
-            reason: reason.to_owned(),
-            attempts,
-            at_ms: now.as_millis(),
-        };
+        let key = Key::DeadLetter { id, function_type, number }.to_vec();
+        let dead = DeadLetter { letter, reason: reason.to_owned(), attempts, at_ms: now.as_millis() };
         let mut value = Vec::new();
         encode_dead_letter(&dead, &mut value);
         self.account.add_dirty(key.len() + value.len());
@@ -108,26 +95,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
-        let Self {
-            instances,
-            functions,
-            effects,
-            base,
-            notes,
-            config,
-            scratch,
-            delayed,
-            ..
-        } = self;
+        let Self { instances, functions, effects, base, notes, config, scratch, delayed, .. } = self;
         let instance = instances.at(at);
-        let Instance {
-            address,
-            mailbox,
-            states,
-            hash,
-            function,
-            ..
-        } = instance;
+        let Instance { address, mailbox, states, hash, function, .. } = instance;
         let (address, hash) = (&*address, *hash);
         let waiting = match mailbox.first(address, base) {
             Ok(Some(waiting)) => waiting,
@@ -145,19 +115,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             return Called::Poisoned;
         }
         effects.clear();
-        let Letter {
-            caller,
-            argument,
-            headers,
-        } = &waiting.letter;
+        let Letter { caller, argument, headers } = &waiting.letter;
         let now_ms = now.as_millis();
-        let mut view = StateView {
-            states,
-            address,
-            base,
-            now_ms,
-            scratch,
-        };
+        let mut view = StateView { states, address, base, now_ms, scratch };
         let mut context = Context::new(
             address,
             caller.as_ref(),
@@ -172,18 +132,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         notes.end();
         match result {
             Ok(Ok(())) => match token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {
-                Some(token) => Called::Failed(FunctionError::new(format!(
-                    "the token `{token}` is in use already"
-                ))),
+                Some(token) => {
+                    Called::Failed(FunctionError::new(format!("the token `{token}` is in use already")))
+                }
                 None => Called::Succeeded,
             },
             Ok(Err(error)) => Called::Failed(error),
             Err(panic) => {
                 functions.forget(place);
-                Called::Failed(FunctionError::new(format!(
-                    "it panicked: {}",
-                    panic_text(&*panic)
-                )))
+                Called::Failed(FunctionError::new(format!("it panicked: {}", panic_text(&*panic))))
             }
         }
     }
@@ -203,7 +160,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if !self.account.fits(bytes) {
             self.count("waited-for-memory");
             self.instances.at(at).status = Status::WaitingForMemory;
-            self.memory_waiters.push_back(at);
+            self.memory_waiters.push_back((at, bytes));
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
@@ -232,16 +189,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let session = self.config.application.egress(&egress);
             if let Some(target) = session.and_then(|session| self.session_addresses[session].clone()) {
                 let caller = sender.clone();
-                self.send(
-                    now,
-                    group,
-                    Message {
-                        target,
-                        caller,
-                        argument: value,
-                        headers: None,
-                    },
-                );
+                self.send(now, group, Message { target, caller, argument: value, headers: None });
             }
         }
         self.effects = effects;
@@ -250,23 +198,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn apply_state(&mut self, at: InstanceIndex, effects: &mut Effects) -> Result<(), FunctionError> {
-        let Self {
-            instances,
-            base,
-            epochs,
-            account,
-            ..
-        } = self;
+        let Self { instances, base, epochs, account, .. } = self;
         let instance = instances.at(at);
         // Tables are read before anything changes, so that a failing read changes nothing.
-        instance
-            .states
-            .prepare(&instance.address, base, &effects.mutations)?;
+        instance.states.prepare(&instance.address, base, &effects.mutations)?;
         let before = instance.states.memory_bytes();
         for mutation in effects.mutations.drain(..) {
-            instance
-                .states
-                .apply(&instance.address, base, mutation, epochs.working)?;
+            instance.states.apply(&instance.address, base, mutation, epochs.working)?;
         }
         account.add(instance.states.memory_bytes());
         account.remove(before);
@@ -278,27 +216,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     fn apply_delayed(&mut self, now: Instant, sender: &Address, effect: DelayedEffect) {
         match effect {
-            DelayedEffect::Send {
-                delay,
-                message,
-                token,
-            } => {
+            DelayedEffect::Send { delay, message, token } => {
                 let group = sender.key_group();
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 let due_ms = now.as_millis().saturating_add(delay_ms).min(DUE_MS_MAX);
-                let place = Place {
-                    due_ms,
-                    number: self.next_arrival(group),
-                    group,
-                };
+                let place = Place { due_ms, number: self.next_arrival(group), group };
                 let (target, letter) = split(message);
-                let delayed = Delayed {
-                    sender: sender.clone(),
-                    target,
-                    letter,
-                    token,
-                    persisted: Epoch(0),
-                };
+                let delayed = Delayed { sender: sender.clone(), target, letter, token, persisted: Epoch(0) };
                 self.account.add(delayed.memory_bytes());
                 self.delayed.insert(place, delayed);
             }
@@ -325,13 +249,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let waiting = instance.mailbox.pop()?;
         if waiting.persisted != Epoch(0) {
             let (id, function_type) = (instance.address.id(), instance.address.function_type().as_str());
-            self.frame.delete(&Key::Mailbox {
-                id,
-                function_type,
-                arrival: waiting.arrival,
-            });
+            self.frame.delete(&Key::Mailbox { id, function_type, arrival: waiting.arrival });
         }
-        self.account.remove(waiting.memory_bytes());
+        self.account.change_letters(waiting.memory_bytes(), 0);
         self.account.letters = self.account.letters.saturating_sub(1);
         self.mark_dirty(now);
         Some(waiting)
@@ -381,9 +301,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Doubling with the number of failures, up to the bound, half of it jitter.
     fn backoff(&mut self, failures: u32) -> Duration {
         let limits = &self.config.limits;
-        let doubled = limits
-            .backoff_min
-            .saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let doubled = limits.backoff_min.saturating_mul(1 << failures.saturating_sub(1).min(16));
         let ceiling_us = u64::try_from(doubled.min(limits.backoff_max).as_micros()).unwrap_or(u64::MAX);
         let half = ceiling_us / 2;
         Duration::from_micros(half + self.random.u64(..=half))
@@ -400,30 +318,22 @@ enum Called {
 }
 
 /// The first token that two delayed messages would share.
-fn token_used_twice<'a>(effects: &'a Effects, is_held: impl Fn(&str) -> bool) -> Option<&'a str> {
+fn token_used_twice(effects: &Effects, is_held: impl Fn(&str) -> bool) -> Option<&str> {
     let is_live_before = |at: usize, token: &str| {
         let mut is_live = is_held(token);
         for effect in &effects.delayed[..at] {
             match effect {
-                DelayedEffect::Send {
-                    token: Some(earlier), ..
-                } if earlier == token => is_live = true,
+                DelayedEffect::Send { token: Some(earlier), .. } if earlier == token => is_live = true,
                 DelayedEffect::Cancel { token: earlier } if earlier == token => is_live = false,
                 DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => {}
             }
         }
         is_live
     };
-    effects
-        .delayed
-        .iter()
-        .enumerate()
-        .find_map(|(at, effect)| match effect {
-            DelayedEffect::Send {
-                token: Some(token), ..
-            } if is_live_before(at, token) => Some(token.as_str()),
-            DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
-        })
+    effects.delayed.iter().enumerate().find_map(|(at, effect)| match effect {
+        DelayedEffect::Send { token: Some(token), .. } if is_live_before(at, token) => Some(token.as_str()),
+        DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
+    })
 }
 
 /// What effects take once applied, in bytes of memory and of the frame, about.
@@ -447,9 +357,7 @@ fn effects_bytes(effects: &Effects) -> usize {
 /// What a panic says.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
-        .to_owned()
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text").to_owned()
 }
 
 /// What a message costs beside its value, in bytes, about: itself in a mailbox.

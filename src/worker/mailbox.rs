@@ -24,6 +24,7 @@ pub(crate) struct Mailbox {
     front: VecDeque<Waiting>,
     spilled: Option<Spilled>,
     back: VecDeque<Waiting>,
+    memory_bytes: usize,
 }
 
 /// A letter that waits.
@@ -46,12 +47,9 @@ struct Spilled {
 impl Mailbox {
     /// Adds a letter at the end.
     pub(crate) fn push(&mut self, waiting: Waiting) {
-        let end = if self.spilled.is_none() {
-            &mut self.front
-        } else {
-            &mut self.back
-        };
+        let end = if self.spilled.is_none() { &mut self.front } else { &mut self.back };
         debug_assert!(end.back().is_none_or(|last| last.arrival < waiting.arrival));
+        self.memory_bytes += waiting.memory_bytes();
         end.push_back(waiting);
     }
 
@@ -72,7 +70,9 @@ impl Mailbox {
 
     /// Takes the letter that [`first`](Self::first) showed.
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        self.front.pop_front()
+        let waiting = self.front.pop_front()?;
+        self.memory_bytes -= waiting.memory_bytes();
+        Some(waiting)
     }
 
     /// Puts every letter that no frame holds yet; says whether there were any.
@@ -89,18 +89,14 @@ impl Mailbox {
 
     /// Puts the newest letter into the frame of an epoch that was cut before it came.
     pub(crate) fn put_newest(&mut self, address: &Address, epoch: Epoch, frame: &mut FrameBuilder) {
-        let newest = if self.back.is_empty() {
-            self.front.back_mut()
-        } else {
-            self.back.back_mut()
-        };
+        let newest = if self.back.is_empty() { self.front.back_mut() } else { self.back.back_mut() };
         if let Some(waiting) = newest {
             put(address, waiting, epoch, frame);
         }
     }
 
-    /// Drops from memory what the base holds, but for the first `keep` letters; gives the number of bytes freed.
-    pub(crate) fn spill(&mut self, folded: Epoch, keep: usize) -> usize {
+    /// Drops from memory what the base holds, but for the first `keep` letters.
+    pub(crate) fn spill(&mut self, folded: Epoch, keep: usize) {
         let (mut freed, mut from, mut to, mut count) = (0, u64::MAX, 0, 0);
         let mut evict = |waiting: &Waiting| {
             freed += waiting.memory_bytes();
@@ -124,13 +120,10 @@ impl Mailbox {
         }
         if 0 < count {
             let old = self.spilled.unwrap_or(Spilled { from, to, count: 0 });
-            self.spilled = Some(Spilled {
-                from: old.from.min(from),
-                to: old.to.max(to),
-                count: old.count + count,
-            });
+            self.spilled =
+                Some(Spilled { from: old.from.min(from), to: old.to.max(to), count: old.count + count });
         }
-        freed
+        self.memory_bytes -= freed;
     }
 
     /// At start: the base holds a letter with this number; those before it were told already. Says whether it is left there, and
@@ -139,7 +132,7 @@ impl Mailbox {
     pub(crate) fn leave_in_base(&mut self, arrival: u64) -> (bool, Option<Waiting>) {
         match self.front.front() {
             Some(first) if first.arrival < arrival => (false, None),
-            Some(first) if first.arrival == arrival => (true, self.front.pop_front()),
+            Some(first) if first.arrival == arrival => (true, self.pop()),
             Some(_) | None => (true, None),
         }
     }
@@ -155,12 +148,10 @@ impl Mailbox {
     /// Adds a letter that the log put, in order of arrival; says whether it is new. Letters put late stand behind younger ones in
     /// the log.
     pub(crate) fn replay_put(&mut self, waiting: Waiting) -> bool {
-        match self
-            .front
-            .binary_search_by_key(&waiting.arrival, |other| other.arrival)
-        {
+        match self.front.binary_search_by_key(&waiting.arrival, |other| other.arrival) {
             Ok(_) => false,
             Err(at) => {
+                self.memory_bytes += waiting.memory_bytes();
                 self.front.insert(at, waiting);
                 true
             }
@@ -169,11 +160,15 @@ impl Mailbox {
 
     /// Removes a letter that the log says was consumed.
     pub(crate) fn replay_delete(&mut self, arrival: u64) -> Option<Waiting> {
-        let at = self
-            .front
-            .binary_search_by_key(&arrival, |waiting| waiting.arrival)
-            .ok()?;
-        self.front.remove(at)
+        let at = self.front.binary_search_by_key(&arrival, |waiting| waiting.arrival).ok()?;
+        let waiting = self.front.remove(at)?;
+        self.memory_bytes -= waiting.memory_bytes();
+        Some(waiting)
+    }
+
+    /// Bytes of memory that its letters take, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Letters that wait, wherever they are.
@@ -198,7 +193,7 @@ impl Mailbox {
         let mut from = prefix.clone();
         from.extend_from_slice(&spilled.from.to_be_bytes());
         let (mut damage, mut last) = (Ok(()), spilled.from);
-        let front = &mut self.front;
+        let Self { front, memory_bytes, .. } = self;
         let mut bytes = 0;
         let mut ended = true;
         base.seek(&from, &mut |key, value| {
@@ -214,18 +209,14 @@ impl Mailbox {
                 return ControlFlow::Break(());
             }
             let Some(letter) = decode_letter(value) else {
-                damage = Err(BaseError::Damaged {
-                    key: key.escape_ascii().to_string(),
-                });
+                damage = Err(BaseError::Damaged { key: key.escape_ascii().to_string() });
                 return ControlFlow::Break(());
             };
             last = arrival;
             bytes += value.len();
-            front.push_back(Waiting {
-                arrival,
-                persisted: REPLAYED,
-                letter,
-            });
+            let waiting = Waiting { arrival, persisted: REPLAYED, letter };
+            *memory_bytes += waiting.memory_bytes();
+            front.push_back(waiting);
             ControlFlow::Continue(())
         })?;
         damage?;
@@ -234,11 +225,7 @@ impl Mailbox {
             self.front.append(&mut self.back);
         } else {
             let count = spilled.count - front.len() as u64;
-            self.spilled = Some(Spilled {
-                from: last + 1,
-                to: spilled.to,
-                count,
-            });
+            self.spilled = Some(Spilled { from: last + 1, to: spilled.to, count });
         }
         Ok(())
     }
@@ -255,27 +242,15 @@ impl Letter {
     /// Bytes beside the letter itself.
     pub(crate) fn heap_bytes(&self) -> usize {
         let headers = self.headers.as_ref().map_or(0, |headers| {
-            headers
-                .iter()
-                .map(|(name, value)| HEADER_BYTES + name.len() + value.len())
-                .sum()
+            headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum()
         });
-        headers
-            + self
-                .argument
-                .value
-                .as_ref()
-                .map_or(0, crate::payload::Payload::heap_bytes)
+        headers + self.argument.value.as_ref().map_or(0, crate::payload::Payload::heap_bytes)
     }
 }
 
 fn put(address: &Address, waiting: &mut Waiting, epoch: Epoch, frame: &mut FrameBuilder) {
     let (id, function_type) = (address.id(), address.function_type().as_str());
-    let key = Key::Mailbox {
-        id,
-        function_type,
-        arrival: waiting.arrival,
-    };
+    let key = Key::Mailbox { id, function_type, arrival: waiting.arrival };
     frame.put(&key, |out| encode_letter(&waiting.letter, out));
     waiting.persisted = epoch;
 }

@@ -20,6 +20,8 @@ pub(crate) struct Account {
     asked: usize,
     /// Bytes that the working epoch made dirty.
     epoch_bytes: usize,
+    /// Of `used`, what letters take that are in memory.
+    letter_bytes: usize,
     /// Letters that wait, wherever they are.
     pub(crate) letters: u64,
     letters_max: u64,
@@ -34,6 +36,7 @@ impl Account {
             used: 0,
             asked: 0,
             epoch_bytes: 0,
+            letter_bytes: 0,
             letters: 0,
             letters_max: limits.letters_max,
             is_fold_wanted: false,
@@ -47,6 +50,13 @@ impl Account {
 
     pub(crate) fn remove(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// A mailbox in memory went from so many bytes to so many.
+    pub(crate) fn change_letters(&mut self, before: usize, after: usize) {
+        self.letter_bytes = (self.letter_bytes + after).saturating_sub(before);
+        self.add(after);
+        self.remove(before);
     }
 
     /// Notes bytes that the working epoch's frame will carry.
@@ -70,14 +80,15 @@ impl Account {
         self.limit
     }
 
-    /// Is there room for effects of this many bytes?
+    /// Is there room for effects of this many bytes? The rest of the account is for letters from other workers.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
-        self.used() + bytes <= self.limit
+        self.used() + bytes <= self.limit / 100 * EFFECTS_FIT_PERCENT
     }
 
-    /// Is there room to invite more from other workers?
+    /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
+    /// cannot, so two workers that are full of messages for each other still take them.
     pub(crate) fn has_room(&self) -> bool {
-        self.used() < self.limit / 100 * INTAKE_CLOSES_PERCENT
+        self.letter_bytes < self.limit / 100 * (100 - EFFECTS_FIT_PERCENT)
     }
 
     fn is_above(&self, percent: usize) -> bool {
@@ -94,13 +105,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Asks for a fold when memory is short, opens and closes the ingress.
     pub(crate) fn balance_memory(&mut self, now: Instant) {
-        let sessions: usize = self
-            .sessions
-            .iter()
-            .map(|owned| owned.session.memory_bytes())
-            .sum();
+        let sessions: usize = self.sessions.iter().map(|owned| owned.session.memory_bytes()).sum();
         self.account.asked = sessions + self.overlay.memory_bytes();
-        if self.account.is_above(FOLD_WANTED_PERCENT) && !self.account.is_fold_wanted {
+        let is_short = self.account.is_above(FOLD_WANTED_PERCENT) || !self.memory_waiters.is_empty();
+        // A fold helps only if something was committed since the last.
+        let helps = self.epochs.folded < self.epochs.committed;
+        if is_short && helps && !self.account.is_fold_wanted {
             self.account.is_fold_wanted = true;
             self.count("fold-wanted");
             self.outputs.push_back(WorkerOutput::FoldWanted);
@@ -116,28 +126,24 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.account.is_intake_open = is_open;
             self.count(if is_open { "intake-opened" } else { "intake-closed" });
             for at in 0..self.sessions.len() {
-                self.sessions[at]
-                    .session
-                    .handle_input(now, SessionInput::Intake { open: is_open });
+                self.sessions[at].session.handle_input(now, SessionInput::Intake { open: is_open });
                 self.drain_session(now, at);
             }
         }
-        if !self.memory_waiters.is_empty() && self.account.fits(self.config.limits.effects_bytes_max) {
-            self.wake_memory_waiters();
-        }
+        self.wake_memory_waiters();
     }
 
     /// The base holds every epoch up to this one: drop what it hides, and what may be read again if memory is short.
     pub(crate) fn handle_folded(&mut self, _now: Instant, folded: Epoch) {
         self.account.is_fold_wanted = false;
+        self.epochs.folded = folded;
         self.overlay.folded(folded);
         for owned in &mut self.sessions {
             owned.session.folded(folded);
         }
-        if self.account.is_above(EVICT_ABOVE_PERCENT) {
+        if self.account.is_above(EVICT_ABOVE_PERCENT) || !self.memory_waiters.is_empty() {
             self.evict(folded);
         }
-        self.wake_memory_waiters();
     }
 
     /// Every address that could run waits for memory.
@@ -146,17 +152,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn evict(&mut self, folded: Epoch) {
-        let Self {
-            instances,
-            account,
-            epochs,
-            ..
-        } = self;
+        let Self { instances, account, epochs, .. } = self;
         instances.sweep(|instance| {
             if !account.is_above(EVICT_DOWN_TO_PERCENT) {
                 return Sweep::Enough;
             }
-            account.remove(instance.mailbox.spill(folded, MAILBOX_KEPT_LETTERS));
+            let before = instance.mailbox.memory_bytes();
+            instance.mailbox.spill(folded, MAILBOX_KEPT_LETTERS);
+            account.change_letters(before, instance.mailbox.memory_bytes());
             let is_idle = instance.status == Status::Idle && instance.mailbox.is_empty();
             let is_listed = instance.touched == epochs.working;
             if is_idle && !is_listed && instance.states.is_evictable(folded) {
@@ -168,8 +171,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         });
     }
 
+    /// Lets those run again whose effects now fit, in the order in which they began to wait.
     fn wake_memory_waiters(&mut self) {
-        for at in self.memory_waiters.drain(..) {
+        while let Some(&(at, bytes)) = self.memory_waiters.front()
+            && self.account.fits(bytes)
+        {
+            self.memory_waiters.pop_front();
             self.instances.at(at).status = Status::Queued;
             self.run_queue.push_back(at);
         }
@@ -177,19 +184,22 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 }
 
 /// Above this share of the account a fold is asked for, so that there is something to evict.
-const FOLD_WANTED_PERCENT: usize = 50;
+const FOLD_WANTED_PERCENT: usize = 40;
 /// After a fold, above this share instances are evicted and mailboxes spilled …
-const EVICT_ABOVE_PERCENT: usize = 40;
+const EVICT_ABOVE_PERCENT: usize = 30;
 /// … down to this share.
-const EVICT_DOWN_TO_PERCENT: usize = 30;
+const EVICT_DOWN_TO_PERCENT: usize = 20;
 /// Above this share the ingress is closed.
-const INTAKE_CLOSES_PERCENT: usize = 75;
+const INTAKE_CLOSES_PERCENT: usize = 65;
 /// Below this share it is opened again.
-const INTAKE_OPENS_PERCENT: usize = 60;
+const INTAKE_OPENS_PERCENT: usize = 50;
+/// Effects are applied up to this share; the rest is for letters from other workers.
+const EFFECTS_FIT_PERCENT: usize = 75;
 /// Letters that a spilled mailbox keeps in memory, to go on with.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 
 const _: () =
     assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
+const _: () = assert!(INTAKE_CLOSES_PERCENT < EFFECTS_FIT_PERCENT && EFFECTS_FIT_PERCENT < 100);
 const _: () =
     assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

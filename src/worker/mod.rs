@@ -127,7 +127,7 @@ impl WorkerLimits {
         Self {
             memory_bytes: bytes(board.worker_memory_bytes()),
             epoch_bytes: bytes(board.epoch_bytes),
-            effects_bytes_max: EFFECTS_BYTES_MAX,
+            effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_memory_bytes()) / 2),
             channel_bytes: board.channel_bytes,
             letters_max: u64::from(board.waiting_messages_max),
             attempts_max: board.attempts_max,
@@ -163,7 +163,8 @@ pub struct Worker<B, N> {
     instances: Instances,
     run_queue: VecDeque<InstanceIndex>,
     retries: BTreeSet<(Instant, InstanceIndex)>,
-    memory_waiters: VecDeque<InstanceIndex>,
+    /// Whose effects did not fit, and how many bytes they need.
+    memory_waiters: VecDeque<(InstanceIndex, usize)>,
     /// One per other worker.
     channels: Vec<Channel>,
     delayed: DelayedMessages,
@@ -211,12 +212,8 @@ impl GroupSet {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// A worker that has not started: hand it the log with [`replay`](Self::replay), then [`start`](Self::start) it.
     pub fn new(config: WorkerConfig, base: B, notes: N) -> Self {
-        let others = (0..config.workers)
-            .map(WorkerIndex)
-            .filter(|&other| other != config.index);
-        let channels = others
-            .map(|peer| Channel::new(peer, config.limits.channel_bytes))
-            .collect();
+        let others = (0..config.workers).map(WorkerIndex).filter(|&other| other != config.index);
+        let channels = others.map(|peer| Channel::new(peer, config.limits.channel_bytes)).collect();
         let session_by_name = HashMap::new();
         let sessions = config.application.sessions.iter();
         let session_addresses = sessions.map(|session| session_address(&session.name)).collect();
@@ -299,21 +296,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let delayed = self
-            .delayed
-            .first_due_ms()
-            .filter(|_| !self.is_at_rest)
-            .map(Instant::from_millis);
+        let delayed = self.delayed.first_due_ms().filter(|_| !self.is_at_rest).map(Instant::from_millis);
         let retry = self.retries.first().map(|&(at, _)| at);
-        let sessions = self
-            .sessions
-            .iter()
-            .filter_map(|owned| owned.session.poll_timeout())
-            .min();
-        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)]
-            .into_iter()
-            .flatten()
-            .min()
+        let sessions = self.sessions.iter().filter_map(|owned| owned.session.poll_timeout()).min();
+        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)].into_iter().flatten().min()
     }
 
     /// Time has passed. Afterwards drain [`poll_output`](Self::poll_output).
@@ -323,11 +309,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.retry_failed(now);
         for at in 0..self.sessions.len() {
-            if self.sessions[at]
-                .session
-                .poll_timeout()
-                .is_some_and(|due| due <= now)
-            {
+            if self.sessions[at].session.poll_timeout().is_some_and(|due| due <= now) {
                 self.sessions[at].session.handle_timeout(now);
                 self.drain_session(now, at);
             }
@@ -354,12 +336,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Err(message) => {
                 let number = self.next_arrival(from);
                 self.account.add(channel::credit_of(&message) as usize);
-                let unsent = Unsent {
-                    group: from,
-                    number,
-                    persisted: Epoch(0),
-                    message,
-                };
+                let unsent = Unsent { group: from, number, persisted: Epoch(0), message };
                 self.channels[channel].wait(unsent);
             }
         }
@@ -375,14 +352,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let arrival = self.next_arrival(group);
         let (target, letter) = split(message);
-        self.enqueue(
-            &target,
-            Waiting {
-                arrival,
-                persisted: Epoch(0),
-                letter,
-            },
-        );
+        self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
     }
 
     fn enqueue(&mut self, target: &Address, waiting: Waiting) -> InstanceIndex {
@@ -390,8 +360,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if is_new {
             self.account.add(instances::INSTANCE_BYTES);
         }
-        let bytes = waiting.memory_bytes();
-        self.account.add(bytes);
+        self.account.change_letters(0, waiting.memory_bytes());
         self.account.letters += 1;
         self.touch(at);
         let instance = self.instances.at(at);
@@ -419,11 +388,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn channel_to(&self, peer: WorkerIndex) -> usize {
-        if peer < self.config.index {
-            peer.0
-        } else {
-            peer.0 - 1
-        }
+        if peer < self.config.index { peer.0 } else { peer.0 - 1 }
     }
 
     fn handle_channel(&mut self, now: Instant, from: WorkerIndex, items: Vec<ChannelItem>) {
@@ -447,23 +412,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Hands over what waits for a channel that has got credit; what a frame holds of it is deleted.
     fn hand_over_waiting(&mut self, now: Instant, channel: usize) {
-        let Self {
-            channels,
-            frame,
-            activity,
-            account,
-            ..
-        } = self;
+        let Self { channels, frame, activity, account, .. } = self;
         let mut any = false;
         channels[channel].hand_over_waiting(|unsent| {
             activity.sent += 1;
             any = true;
             account.remove(channel::credit_of(&unsent.message) as usize);
             if unsent.persisted != Epoch(0) {
-                frame.delete(&crate::state::key::Key::Unsent {
-                    group: unsent.group,
-                    number: unsent.number,
-                });
+                frame.delete(&crate::state::key::Key::Unsent { group: unsent.group, number: unsent.number });
             }
         });
         if any {
@@ -475,9 +431,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.stop = Some(deadline);
         for at in 0..self.sessions.len() {
             use crate::mqtt::session::SessionInput;
-            self.sessions[at]
-                .session
-                .handle_input(now, SessionInput::Stop { deadline });
+            self.sessions[at].session.handle_input(now, SessionInput::Stop { deadline });
             self.drain_session(now, at);
         }
     }
@@ -504,10 +458,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.channels[at].give_back(self.config.limits.channel_bytes);
             }
             if let Some(items) = self.channels[at].take_outgoing() {
-                self.outputs.push_back(WorkerOutput::Channel {
-                    to: self.channels[at].peer,
-                    items,
-                });
+                self.outputs.push_back(WorkerOutput::Channel { to: self.channels[at].peer, items });
             }
         }
         self.activity.runnable = !self.run_queue.is_empty() && !self.must_pause();

@@ -30,14 +30,7 @@ struct Entry {
 impl Overlay {
     /// Writes or deletes in the working epoch.
     pub(crate) fn write(&mut self, key: Vec<u8>, value: Option<Vec<u8>>, working: Epoch) {
-        let was_dirty = self.insert(
-            key.clone(),
-            Entry {
-                value,
-                written: working,
-                is_dirty: true,
-            },
-        );
+        let was_dirty = self.insert(key.clone(), Entry { value, written: working, is_dirty: true });
         if !was_dirty {
             self.dirty.push(key);
         }
@@ -46,14 +39,7 @@ impl Overlay {
     /// Applies what the log says.
     pub(crate) fn replay(&mut self, key: &[u8], value: Option<&[u8]>, epoch: Epoch) {
         let value = value.map(<[u8]>::to_vec);
-        self.insert(
-            key.to_vec(),
-            Entry {
-                value,
-                written: epoch,
-                is_dirty: false,
-            },
-        );
+        self.insert(key.to_vec(), Entry { value, written: epoch, is_dirty: false });
     }
 
     /// Reads the newest value into `value`; says whether there is one.

@@ -55,9 +55,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// # Errors
     /// If the value is none: then the log holds what no version of us wrote.
     pub fn replay(&mut self, bytes: &[u8], value: Option<&[u8]>) -> Result<(), BaseError> {
-        let damaged = || BaseError::Damaged {
-            key: bytes.escape_ascii().to_string(),
-        };
+        let damaged = || BaseError::Damaged { key: bytes.escape_ascii().to_string() };
         let key = Key::decode(bytes).ok_or_else(damaged)?;
         if !self.owns(key.group()) {
             return Ok(());
@@ -66,19 +64,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let replayed = &mut self.replayed;
         match key {
             Key::Session { .. } | Key::Progress { .. } | Key::Outbox { .. } | Key::Accepted { .. } => {
-                replayed
-                    .sessions
-                    .push((bytes.to_vec(), value.map(<[u8]>::to_vec)));
+                replayed.sessions.push((bytes.to_vec(), value.map(<[u8]>::to_vec)));
             }
             Key::Counter { group } => {
                 let next = value.and_then(decode_counter).ok_or_else(damaged)?;
                 replayed.counters.insert(group, next);
             }
-            Key::Mailbox {
-                id,
-                function_type,
-                arrival,
-            } => {
+            Key::Mailbox { id, function_type, arrival } => {
                 let address = address_of(function_type, id).ok_or_else(damaged)?;
                 let letter = decoded(value, decode_letter).ok_or_else(damaged)?;
                 self.replay_letter(address, arrival, letter);
@@ -87,29 +79,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 let unsent = decoded(value, decode_unsent).ok_or_else(damaged)?;
                 replayed.unsent.insert((group, number), unsent);
             }
-            Key::Delayed {
-                due_ms,
-                id,
-                function_type,
-                number,
-            } => {
-                let place = Place {
-                    due_ms,
-                    number,
-                    group: key.group(),
-                };
+            Key::Delayed { due_ms, id, function_type, number } => {
+                let place = Place { due_ms, number, group: key.group() };
                 let sender = address_of(function_type, id).ok_or_else(damaged)?;
                 let delayed = decoded(value, |value| read_delayed(&sender, value)).ok_or_else(damaged)?;
                 replayed.delayed.insert(place, delayed);
             }
             Key::Token { .. } | Key::AsyncOperation { .. } => {}
             Key::Seen { .. } | Key::DeadLetter { .. } => self.overlay.replay(bytes, value, epoch),
-            Key::State {
-                id,
-                function_type,
-                name,
-                subkey,
-            } => {
+            Key::State { id, function_type, name, subkey } => {
                 let address = address_of(function_type, id).ok_or_else(damaged)?;
                 let value = decoded(value, decode_state).ok_or_else(damaged)?;
                 let (at, is_new) = self.instances.find_or_insert(&address);
@@ -174,20 +152,16 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let instance = self.instances.at(at);
         match letter {
             Some(letter) => {
-                let waiting = Waiting {
-                    arrival,
-                    persisted: REPLAYED,
-                    letter,
-                };
+                let waiting = Waiting { arrival, persisted: REPLAYED, letter };
                 let bytes = waiting.memory_bytes();
                 if instance.mailbox.replay_put(waiting) {
-                    self.account.add(bytes);
+                    self.account.change_letters(0, bytes);
                     self.account.letters += 1;
                 }
             }
             None => {
                 if let Some(waiting) = instance.mailbox.replay_delete(arrival) {
-                    self.account.remove(waiting.memory_bytes());
+                    self.account.change_letters(waiting.memory_bytes(), 0);
                     self.account.letters = self.account.letters.saturating_sub(1);
                 }
                 let consumed = self.replayed.consumed.entry(address).or_default();
@@ -204,9 +178,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 if !self.base.get(&key, &mut self.scratch)? {
                     return Ok(());
                 }
-                decode_counter(&self.scratch).ok_or_else(|| BaseError::Damaged {
-                    key: key.escape_ascii().to_string(),
-                })?
+                decode_counter(&self.scratch)
+                    .ok_or_else(|| BaseError::Damaged { key: key.escape_ascii().to_string() })?
             }
         };
         self.arrivals[group.index()] = next;
@@ -218,29 +191,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         group: KeyGroup,
         in_base: &mut BTreeMap<Address, InBase>,
     ) -> Result<(), BaseError> {
-        let Self {
-            base,
-            replayed,
-            instances,
-            account,
-            ..
-        } = self;
+        let Self { base, replayed, instances, account, .. } = self;
         scan(base, &kind_prefix(group, Kind::Mailbox), |key, value| {
-            let Key::Mailbox {
-                id,
-                function_type,
-                arrival,
-            } = key
-            else {
+            let Key::Mailbox { id, function_type, arrival } = key else {
                 return None;
             };
             let address = address_of(function_type, id)?;
             if *address.function_type() == SESSION_TYPE {
                 let letter = decode_letter(value)?;
-                replayed
-                    .session_letters
-                    .entry((address, arrival))
-                    .or_insert(Some(letter));
+                replayed.session_letters.entry((address, arrival)).or_insert(Some(letter));
                 return Some(());
             }
             let consumed = replayed.consumed.get(&address).copied().unwrap_or_default();
@@ -251,28 +210,20 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 let mailbox = &mut instances.at(at).mailbox;
                 let (is_left, repeated) = mailbox.leave_in_base(arrival);
                 if let Some(repeated) = repeated {
-                    account.remove(repeated.memory_bytes());
+                    account.change_letters(repeated.memory_bytes(), 0);
                     account.letters = account.letters.saturating_sub(1);
                 }
                 if !is_left {
-                    let waiting = Waiting {
-                        arrival,
-                        persisted: REPLAYED,
-                        letter: decode_letter(value)?,
-                    };
+                    let waiting = Waiting { arrival, persisted: REPLAYED, letter: decode_letter(value)? };
                     let bytes = waiting.memory_bytes();
                     if mailbox.replay_put(waiting) {
-                        account.add(bytes);
+                        account.change_letters(0, bytes);
                         account.letters += 1;
                     }
                     return Some(());
                 }
             }
-            let range = in_base.entry(address).or_insert(InBase {
-                from: arrival,
-                to: arrival,
-                count: 0,
-            });
+            let range = in_base.entry(address).or_insert(InBase { from: arrival, to: arrival, count: 0 });
             range.to = arrival;
             range.count += 1;
             Some(())
@@ -294,24 +245,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn scan_delayed(&mut self, group: KeyGroup) -> Result<(), BaseError> {
         let Self { base, replayed, .. } = self;
         scan(base, &kind_prefix(group, Kind::Delayed), |key, value| {
-            let Key::Delayed {
-                due_ms,
-                id,
-                function_type,
-                number,
-            } = key
-            else {
+            let Key::Delayed { due_ms, id, function_type, number } = key else {
                 return None;
             };
             let delayed = read_delayed(&address_of(function_type, id)?, value)?;
-            replayed
-                .delayed
-                .entry(Place {
-                    due_ms,
-                    number,
-                    group,
-                })
-                .or_insert(Some(delayed));
+            replayed.delayed.entry(Place { due_ms, number, group }).or_insert(Some(delayed));
             Some(())
         })
     }
@@ -326,10 +264,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             instance.mailbox.adopt_spilled(from, to, count);
             self.account.letters += count;
         }
-        let waiting = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| !instance.mailbox.is_empty());
+        let waiting = self.instances.iter().filter(|(_, instance)| !instance.mailbox.is_empty());
         self.run_queue.extend(waiting.map(|(at, _)| at));
         for &at in &self.run_queue {
             self.instances.at(at).status = Status::Queued;
@@ -360,8 +295,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
             let seed = self.config.seed ^ KeyGroup::of(address.id()).number() as u64;
             let session = Session::new(Arc::clone(config), recovered, start, seed);
-            self.session_by_name
-                .insert(config.name.clone(), self.sessions.len());
+            self.session_by_name.insert(config.name.clone(), self.sessions.len());
             self.sessions.push(OwnedSession {
                 index: SessionIndex(index),
                 address,
@@ -413,9 +347,7 @@ fn scan<B: BaseRead>(
         match Key::decode(bytes).and_then(|key| visit(key, value)) {
             Some(()) => ControlFlow::Continue(()),
             None => {
-                damage = Err(BaseError::Damaged {
-                    key: bytes.escape_ascii().to_string(),
-                });
+                damage = Err(BaseError::Damaged { key: bytes.escape_ascii().to_string() });
                 ControlFlow::Break(())
             }
         }
@@ -434,13 +366,7 @@ fn decoded<T>(value: Option<&[u8]>, decode: impl FnOnce(&[u8]) -> Option<T>) -> 
 fn read_delayed(sender: &Address, value: &[u8]) -> Option<Delayed> {
     let (target, letter, token) = decode_delayed(value)?;
     // It is in the base or in the log, so no frame need put it again.
-    Some(Delayed {
-        sender: sender.clone(),
-        target,
-        letter,
-        token,
-        persisted: REPLAYED,
-    })
+    Some(Delayed { sender: sender.clone(), target, letter, token, persisted: REPLAYED })
 }
 
 fn session_of<'a>(key: &Key<'a>) -> Option<&'a str> {

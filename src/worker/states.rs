@@ -58,9 +58,7 @@ impl States {
     pub(crate) fn replay(&mut self, name: &str, subkey: &[u8], value: Option<StateValue>, epoch: Epoch) {
         let state = self.state(name);
         state.last_written = epoch;
-        state.memory_bytes += value
-            .as_ref()
-            .map_or(ENTRY_BYTES, |value| entry_bytes(subkey, value));
+        state.memory_bytes += value.as_ref().map_or(ENTRY_BYTES, |value| entry_bytes(subkey, value));
         match &mut state.content {
             Content::Partial(entries) if subkey.is_empty() && entries.is_empty() => {
                 state.content = Content::Value(value);
@@ -142,16 +140,9 @@ impl States {
     pub(crate) fn cut(&mut self, address: &Address, frame: &mut FrameBuilder) {
         let (id, function_type) = (address.id(), address.function_type().as_str());
         for state in &mut self.states {
-            let State {
-                name, content, dirty, ..
-            } = state;
+            let State { name, content, dirty, .. } = state;
             let mut write = |subkey: &[u8], value: Option<&StateValue>| {
-                let key = Key::State {
-                    id,
-                    function_type,
-                    name,
-                    subkey,
-                };
+                let key = Key::State { id, function_type, name, subkey };
                 match value {
                     Some(value) => frame.put(&key, |out| encode_state(value, out)),
                     None => frame.delete(&key),
@@ -180,18 +171,10 @@ impl States {
             match content {
                 Content::Value(value) => visit(name, false, &mut std::iter::once((&[][..], value.as_ref()))),
                 Content::Table(entries) => {
-                    visit(
-                        name,
-                        true,
-                        &mut entries.iter().map(|(key, value)| (&**key, Some(value))),
-                    );
+                    visit(name, true, &mut entries.iter().map(|(key, value)| (&**key, Some(value))));
                 }
                 Content::Partial(entries) => {
-                    visit(
-                        name,
-                        false,
-                        &mut entries.iter().map(|(key, value)| (&**key, value.as_ref())),
-                    );
+                    visit(name, false, &mut entries.iter().map(|(key, value)| (&**key, value.as_ref())));
                 }
             }
         }
@@ -199,9 +182,7 @@ impl States {
 
     /// May all of it leave memory, the base holding every epoch up to `folded`?
     pub(crate) fn is_evictable(&self, folded: Epoch) -> bool {
-        self.states
-            .iter()
-            .all(|state| !state.is_dirty() && state.last_written <= folded)
+        self.states.iter().all(|state| !state.is_dirty() && state.last_written <= folded)
     }
 
     /// Has the working epoch something of it to put or delete?
@@ -266,18 +247,8 @@ impl State {
             return Ok(());
         }
         let (id, function_type) = (address.id(), address.function_type().as_str());
-        let key = Key::State {
-            id,
-            function_type,
-            name: &self.name,
-            subkey: &[],
-        }
-        .to_vec();
-        let value = if base.get(&key, scratch)? {
-            Some(read_state(&key, scratch)?)
-        } else {
-            None
-        };
+        let key = Key::State { id, function_type, name: &self.name, subkey: &[] }.to_vec();
+        let value = if base.get(&key, scratch)? { Some(read_state(&key, scratch)?) } else { None };
         self.memory_bytes += value.as_ref().map_or(0, |value| value.value.heap_bytes());
         self.content = Content::Value(value);
         Ok(())
@@ -305,10 +276,7 @@ impl State {
                 self.dirty.entries.insert(Payload::EMPTY);
             }
             self.memory_bytes = size_of::<Self>()
-                + entries
-                    .iter()
-                    .map(|(subkey, value)| entry_bytes(subkey, value))
-                    .sum::<usize>();
+                + entries.iter().map(|(subkey, value)| entry_bytes(subkey, value)).sum::<usize>();
             self.content = Content::Table(entries);
         }
         match &mut self.content {
@@ -336,13 +304,7 @@ pub(crate) struct StateView<'a, B> {
 
 impl<B: BaseRead> StateAccess for StateView<'_, B> {
     fn entry(&mut self, name: &str, subkey: &[u8]) -> Result<Option<&StateValue>, BaseError> {
-        let Self {
-            states,
-            address,
-            base,
-            now_ms,
-            scratch,
-        } = self;
+        let Self { states, address, base, now_ms, scratch } = self;
         let state = states.state(name);
         if subkey.is_empty() {
             state.load_value(address, *base, scratch)?;
@@ -359,19 +321,11 @@ impl<B: BaseRead> StateAccess for StateView<'_, B> {
     }
 
     fn entries(&mut self, name: &str) -> Result<&BTreeMap<Payload, StateValue>, BaseError> {
-        let Self {
-            states,
-            address,
-            base,
-            now_ms,
-            ..
-        } = self;
+        let Self { states, address, base, now_ms, .. } = self;
         let state = states.state(name);
         // What has expired is absent; it leaves memory here and the base at its next write or fold.
         state.load_table(address, *base)?;
-        let Content::Table(entries) = &mut state.content else {
-            unreachable!("loaded above")
-        };
+        let Content::Table(entries) = &mut state.content else { unreachable!("loaded above") };
         let dirty = &mut state.dirty.entries;
         entries.retain(|subkey, value| {
             let is_live = !is_expired(value, *now_ms);
@@ -390,9 +344,7 @@ pub(crate) fn is_expired(value: &StateValue, now_ms: u64) -> bool {
 }
 
 fn read_state(key: &[u8], bytes: &[u8]) -> Result<StateValue, BaseError> {
-    decode_state(bytes).ok_or_else(|| BaseError::Damaged {
-        key: key.escape_ascii().to_string(),
-    })
+    decode_state(bytes).ok_or_else(|| BaseError::Damaged { key: key.escape_ascii().to_string() })
 }
 
 fn read_entries<B: BaseRead>(

@@ -34,21 +34,13 @@ fn worker(base: &SimBase) -> Worker<SimBase, NoNotes> {
 }
 
 fn letter_key(arrival: u64) -> Vec<u8> {
-    let key = Key::Mailbox {
-        id: ID,
-        function_type: "sim/counter",
-        arrival,
-    };
+    let key = Key::Mailbox { id: ID, function_type: "sim/counter", arrival };
     key.to_vec()
 }
 
 fn letter() -> Vec<u8> {
     let mut bytes = Vec::new();
-    let letter = Letter {
-        caller: None,
-        argument: TypedValue::from("counts"),
-        headers: None,
-    };
+    let letter = Letter { caller: None, argument: TypedValue::from("counts"), headers: None };
     encode_letter(&letter, &mut bytes);
     bytes
 }
@@ -56,40 +48,26 @@ fn letter() -> Vec<u8> {
 /// A worker that starts with letters of one address in the base and, behind the base's mark, in the log.
 fn started(in_base: &[u64], in_log: &[(u64, bool)]) -> Worker<SimBase, NoNotes> {
     let mut base = SimBase::new(&SimDisk::default());
-    let held: Vec<(Vec<u8>, Vec<u8>)> = in_base
-        .iter()
-        .map(|&arrival| (letter_key(arrival), letter()))
-        .collect();
+    let held: Vec<(Vec<u8>, Vec<u8>)> =
+        in_base.iter().map(|&arrival| (letter_key(arrival), letter())).collect();
     let mut changes = held.iter().map(|(key, value)| (&key[..], Some(&value[..])));
     base.apply(&mut changes, None).unwrap();
     let mut worker = worker(&base);
     for &(arrival, is_put) in in_log {
         let value = letter();
-        worker
-            .replay(&letter_key(arrival), is_put.then_some(&value[..]))
-            .unwrap();
+        worker.replay(&letter_key(arrival), is_put.then_some(&value[..])).unwrap();
     }
-    let start = WorkerStart {
-        epoch: Epoch(10),
-        identity: 1,
-        sessions: Some(SessionStart::Resume),
-    };
+    let start = WorkerStart { epoch: Epoch(10), identity: 1, sessions: Some(SessionStart::Resume) };
     worker.start(Instant::from_millis(1), start).unwrap();
     worker
 }
 
 fn status(worker: &mut Worker<SimBase, NoNotes>) -> WorkerStatus {
-    let input = WorkerInput::Admin {
-        request: 1,
-        question: AdminRequest::Status,
-    };
+    let input = WorkerInput::Admin { request: 1, question: AdminRequest::Status };
     worker.handle_input(Instant::from_millis(1), input);
     loop {
         match worker.poll_output() {
-            Some(WorkerOutput::Admin {
-                reply: AdminReply::Status(status),
-                ..
-            }) => return status,
+            Some(WorkerOutput::Admin { reply: AdminReply::Status(status), .. }) => return status,
             Some(_) => {}
             None => panic!("no status"),
         }
@@ -113,26 +91,17 @@ fn a_letter_put_late_and_folded_hides_no_older_one() {
     // Cut of epoch 9, then 5 arrives from here, then 6 from a channel whose barrier is not there yet: 6 is in frame 9, which is
     // folded; 5 in frame 10, which is in the log.
     assert_eq!(waits_and_invocations(&[6], &[(5, true)]), (2, 2));
-    assert_eq!(
-        waits_and_invocations(&[3, 6, 8], &[(5, true), (7, true), (9, true)]),
-        (6, 6)
-    );
+    assert_eq!(waits_and_invocations(&[3, 6, 8], &[(5, true), (7, true), (9, true)]), (6, 6));
 }
 
 #[test]
 fn a_letter_in_log_and_base_is_one() {
-    assert_eq!(
-        waits_and_invocations(&[3, 4], &[(3, true), (4, true), (5, true)]),
-        (3, 3)
-    );
+    assert_eq!(waits_and_invocations(&[3, 4], &[(3, true), (4, true), (5, true)]), (3, 3));
 }
 
 #[test]
 fn a_letter_consumed_in_the_log_is_gone_from_the_base() {
-    assert_eq!(
-        waits_and_invocations(&[3, 4, 5], &[(3, false), (4, false)]),
-        (1, 1)
-    );
+    assert_eq!(waits_and_invocations(&[3, 4, 5], &[(3, false), (4, false)]), (1, 1));
 }
 
 #[test]

@@ -33,11 +33,7 @@ pub fn check(records: &[Record], expected: &BTreeMap<String, u64>) -> Result<(),
             complaints.push(format!("{topic}: {} records instead of {count}", got.len()));
         }
     }
-    complaints.extend(
-        by_topic
-            .keys()
-            .map(|topic| format!("{topic}: nobody should have written there")),
-    );
+    complaints.extend(by_topic.keys().map(|topic| format!("{topic}: nobody should have written there")));
     if complaints.is_empty() {
         return Ok(());
     }
@@ -49,10 +45,6 @@ pub fn check(records: &[Record], expected: &BTreeMap<String, u64>) -> Result<(),
 /// What a consumer of QoS 1 does: of several records with one message id it keeps the first. Records without an id are all kept.
 pub fn without_repeats(records: &[Record], property: &str) -> Vec<Record> {
     let mut seen = BTreeSet::new();
-    let is_first = |record: &&Record| {
-        record
-            .property(property)
-            .is_none_or(|id| seen.insert(id.to_owned()))
-    };
+    let is_first = |record: &&Record| record.property(property).is_none_or(|id| seen.insert(id.to_owned()));
     records.iter().filter(is_first).cloned().collect()
 }

@@ -52,10 +52,9 @@ impl Connection {
         let mut connection = Self::open(port, version)?;
         wire::connect(version, client_id, clean, receive_maximum, &mut connection.out);
         match connection.wait_packet()? {
-            Received::Connected {
-                session_present,
-                receive_maximum,
-            } => Ok((connection, session_present, receive_maximum)),
+            Received::Connected { session_present, receive_maximum } => {
+                Ok((connection, session_present, receive_maximum))
+            }
             other => panic!("the broker answered CONNECT with {other:?}"),
         }
     }

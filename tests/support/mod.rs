@@ -9,12 +9,7 @@
 //!
 //! Nothing here shares code with `src/mqtt`, so that one misunderstanding is not made twice.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "each test binary uses another part of it"
-)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses another part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,10 +52,7 @@ pub fn nightly() -> bool {
 
 /// A new empty directory under the system's temporary one, short enough for a UNIX socket's path; gone when dropped.
 pub fn scratch(name: &str) -> tempfile::TempDir {
-    tempfile::Builder::new()
-        .prefix(&format!("fogfun-{name}-"))
-        .tempdir()
-        .unwrap()
+    tempfile::Builder::new().prefix(&format!("fogfun-{name}-")).tempdir().unwrap()
 }
 
 /// The program's path if it is installed where Debian puts it or on `PATH`.
@@ -78,10 +70,7 @@ pub struct Seeded(pub u64);
 impl Seeded {
     /// The seed is `SEED` from the environment, else `default`; it is said, so that a failure can be repeated.
     pub fn from_environment(default: u64) -> Self {
-        let seed = std::env::var("SEED")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default);
+        let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
         eprintln!("SEED={seed}");
         Self(seed)
     }

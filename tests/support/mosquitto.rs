@@ -35,21 +35,13 @@ impl Mosquitto {
     pub fn start(tuning: Tuning) -> Option<Self> {
         let Some(program) = program("mosquitto") else {
             let required = std::env::var("FOGFUN_REQUIRE_BROKER").is_ok_and(|value| value == "1");
-            assert!(
-                !required,
-                "FOGFUN_REQUIRE_BROKER=1, but mosquitto is not installed"
-            );
+            assert!(!required, "FOGFUN_REQUIRE_BROKER=1, but mosquitto is not installed");
             say(
                 "SKIPPED: this test needs a real broker, and mosquitto is not installed (Debian: apt install mosquitto)",
             );
             return None;
         };
-        let mut broker = Self {
-            port: free_port(),
-            program,
-            directory: scratch("broker"),
-            child: None,
-        };
+        let mut broker = Self { port: free_port(), program, directory: scratch("broker"), child: None };
         broker.write_configuration(tuning);
         broker.start_again();
         Some(broker)
@@ -97,9 +89,7 @@ impl Mosquitto {
 
     /// Has it said that this client subscribed to this filter?
     pub fn has_subscription(&self, client_id: &str, filter: &str) -> bool {
-        self.log()
-            .lines()
-            .any(|line| line.contains(&format!(" {client_id} ")) && line.ends_with(filter))
+        self.log().lines().any(|line| line.contains(&format!(" {client_id} ")) && line.ends_with(filter))
     }
 
     fn end(&mut self, signal: Signal) {
@@ -107,9 +97,7 @@ impl Mosquitto {
             return;
         };
         let _ = kill_process(Pid::from_child(&child), signal);
-        wait_until("the broker ends", PATIENCE, || {
-            child.try_wait().unwrap().is_some()
-        });
+        wait_until("the broker ends", PATIENCE, || child.try_wait().unwrap().is_some());
     }
 
     fn write_configuration(&self, tuning: Tuning) {
@@ -145,9 +133,5 @@ impl Drop for Mosquitto {
 
 /// A port that was free a moment ago; the system does not give it out again soon.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

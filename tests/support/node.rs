@@ -97,20 +97,13 @@ impl Node {
         self.deaths_asked_for = self.failpoints().len() + 1;
         let specification = format!("{}:{passing}", point.name());
         let log = self.failpoint_log().to_str().unwrap().to_owned();
-        self.start_with(&[
-            ("FOGFUN_FAILPOINT", &specification),
-            ("FOGFUN_FAILPOINT_LOG", &log),
-        ]);
+        self.start_with(&[("FOGFUN_FAILPOINT", &specification), ("FOGFUN_FAILPOINT_LOG", &log)]);
     }
 
     /// Starts it with these environment variables; does not wait.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.child.is_none(), "the node runs");
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = Command::new(&self.binary);
         command
             .arg("run")
@@ -130,10 +123,7 @@ impl Node {
         let start = Instant::now();
         while UnixStream::connect(self.data().join("admin.sock")).is_err() {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                panic!(
-                    "the node ended before it was ready: {status}\n{}",
-                    self.log_tail()
-                );
+                panic!("the node ended before it was ready: {status}\n{}", self.log_tail());
             }
             assert!(
                 start.elapsed() < PATIENCE,
@@ -148,12 +138,7 @@ impl Node {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         let status = self.wait_end(PATIENCE).expect("a killed process ends");
-        assert_eq!(
-            status.signal(),
-            Some(9),
-            "the node had ended by itself: {status}\n{}",
-            self.log_tail()
-        );
+        assert_eq!(status.signal(), Some(9), "the node had ended by itself: {status}\n{}", self.log_tail());
     }
 
     /// SIGTERM; it must end with 0.
@@ -181,12 +166,7 @@ impl Node {
     pub fn wait_end(&mut self, within: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
-            let ended = self
-                .child
-                .as_mut()
-                .expect("the node was started")
-                .try_wait()
-                .unwrap();
+            let ended = self.child.as_mut().expect("the node was started").try_wait().unwrap();
             if ended.is_some() {
                 self.child = None;
                 return ended;
@@ -204,18 +184,9 @@ impl Node {
         let Some(status) = self.wait_end(within) else {
             return false;
         };
-        assert_eq!(
-            status.signal(),
-            Some(9),
-            "the node ended otherwise: {status}\n{}",
-            self.log_tail()
-        );
+        assert_eq!(status.signal(), Some(9), "the node ended otherwise: {status}\n{}", self.log_tail());
         let signed = self.failpoints();
-        assert_eq!(
-            signed.len(),
-            self.deaths_asked_for,
-            "a death was not signed by a named point"
-        );
+        assert_eq!(signed.len(), self.deaths_asked_for, "a death was not signed by a named point");
         assert_eq!(signed.last().map(String::as_str), Some(point.name()));
         true
     }
@@ -243,11 +214,7 @@ impl Node {
         let output = self.command(&arguments);
         let text = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}\n{text}{complaint}",
-            output.status
-        );
+        assert!(output.status.success(), "{arguments:?}: {}\n{text}{complaint}", output.status);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
     }
 
@@ -311,10 +278,7 @@ pub fn example(name: &str) -> PathBuf {
             command.arg("--release");
         }
         command.arg("--target-dir").arg(profile.parent().unwrap());
-        assert!(
-            command.status().unwrap().success(),
-            "the example {name} does not build"
-        );
+        assert!(command.status().unwrap().success(), "the example {name} does not build");
         built.push(name.to_owned());
     }
     profile.join("examples").join(name)

@@ -43,15 +43,7 @@ pub struct Published {
 pub fn publish(pace: Pace, script: Vec<ToPublish>) -> JoinHandle<Published> {
     std::thread::Builder::new()
         .name("publisher".to_owned())
-        .spawn(move || {
-            Publisher {
-                pace,
-                script,
-                next: 0,
-                in_flight: VecDeque::new(),
-            }
-            .run()
-        })
+        .spawn(move || Publisher { pace, script, next: 0, in_flight: VecDeque::new() }.run())
         .unwrap()
 }
 
@@ -89,10 +81,7 @@ impl Publisher {
             }
             first = first && self.next == 0;
         }
-        Published {
-            took: start.elapsed(),
-            reconnects,
-        }
+        Published { took: start.elapsed(), reconnects }
     }
 
     fn is_finished(&self) -> bool {
@@ -101,17 +90,9 @@ impl Publisher {
 
     /// One connection, until all is published or it breaks.
     fn connected(&mut self, start: Instant, first: bool) -> Result<(), Gone> {
-        let (mut connection, session_present, receive_maximum) = Connection::session(
-            self.pace.port,
-            self.pace.version,
-            &self.pace.client_id,
-            false,
-            u16::MAX,
-        )?;
-        assert!(
-            first || session_present,
-            "the broker lost the publisher's session"
-        );
+        let (mut connection, session_present, receive_maximum) =
+            Connection::session(self.pace.port, self.pace.version, &self.pace.client_id, false, u16::MAX)?;
+        assert!(first || session_present, "the broker lost the publisher's session");
         let window = usize::from(self.pace.window.min(receive_maximum));
         self.send_again(&mut connection);
         while !self.is_finished() {
@@ -173,11 +154,7 @@ impl Publisher {
             qos: self.pace.qos,
             retain: false,
             topic: Bytes::copy_from_slice(message.topic.as_bytes()),
-            pkid: if self.pace.qos == Qos::AtMostOnce {
-                0
-            } else {
-                packet_id(index)
-            },
+            pkid: if self.pace.qos == Qos::AtMostOnce { 0 } else { packet_id(index) },
             payload: message.payload.clone(),
             properties: (!message.properties.is_empty()).then(|| PublishProperties {
                 user_properties: message.properties.clone(),

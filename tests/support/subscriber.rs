@@ -33,10 +33,7 @@ impl Record {
 
     /// The first user property of this name.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -69,14 +66,9 @@ impl Subscriber {
             qos,
             held: BTreeSet::new(),
         };
-        let thread = std::thread::Builder::new()
-            .name("subscriber".to_owned())
-            .spawn(move || recording.run())
-            .unwrap();
-        let subscriber = Self {
-            shared,
-            thread: Some(thread),
-        };
+        let thread =
+            std::thread::Builder::new().name("subscriber".to_owned()).spawn(move || recording.run()).unwrap();
+        let subscriber = Self { shared, thread: Some(thread) };
         super::wait_until("the subscription is made", Duration::from_secs(20), || {
             subscriber.shared.subscribed.load(Ordering::Acquire)
         });
@@ -145,10 +137,7 @@ impl Recording {
         let (mut connection, session_present, _) =
             Connection::session(self.port, self.version, &self.client_id, false, RECEIVE_MAXIMUM)?;
         let subscribed_before = self.shared.subscribed.load(Ordering::Acquire);
-        assert!(
-            session_present || !subscribed_before,
-            "the broker lost the subscriber's session"
-        );
+        assert!(session_present || !subscribed_before, "the broker lost the subscriber's session");
         if !subscribed_before {
             wire::subscribe(self.version, &self.filter, self.qos, &mut connection.out);
         }
@@ -196,10 +185,7 @@ impl Recording {
                 qos: publish.qos as u8,
                 dup: publish.dup,
                 retain: publish.retain,
-                properties: publish
-                    .properties
-                    .map(|all| all.user_properties)
-                    .unwrap_or_default(),
+                properties: publish.properties.map(|all| all.user_properties).unwrap_or_default(),
             });
         }
     }

@@ -18,29 +18,14 @@ pub enum Version {
 /// What a client receives. A reason of 0 is success; 3.1.1 has no other in acknowledgements.
 #[derive(Debug, PartialEq)]
 pub enum Received {
-    Connected {
-        session_present: bool,
-        receive_maximum: u16,
-    },
+    Connected { session_present: bool, receive_maximum: u16 },
     Refused(String),
     Publish(Publish),
-    PubAck {
-        id: u16,
-        failed: Option<String>,
-    },
-    PubRec {
-        id: u16,
-        failed: Option<String>,
-    },
-    PubRel {
-        id: u16,
-    },
-    PubComp {
-        id: u16,
-    },
-    SubAck {
-        failed: Option<String>,
-    },
+    PubAck { id: u16, failed: Option<String> },
+    PubRec { id: u16, failed: Option<String> },
+    PubRel { id: u16 },
+    PubComp { id: u16 },
+    SubAck { failed: Option<String> },
     PingResp,
     Disconnect(String),
 }
@@ -68,10 +53,7 @@ fn from_v5(packet: v5::Packet) -> Received {
     match packet {
         v5::Packet::ConnAck(ack) if ack.code == v5::ConnectReturnCode::Success => Received::Connected {
             session_present: ack.session_present,
-            receive_maximum: ack
-                .properties
-                .and_then(|properties| properties.receive_max)
-                .unwrap_or(u16::MAX),
+            receive_maximum: ack.properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
         },
         v5::Packet::ConnAck(ack) => Received::Refused(format!("{:?}", ack.code)),
         v5::Packet::Publish(publish) => Received::Publish(publish),
@@ -120,14 +102,8 @@ fn from_v4(packet: v4::Packet) -> Received {
             payload: publish.payload,
             properties: None,
         }),
-        v4::Packet::PubAck(ack) => Received::PubAck {
-            id: ack.pkid,
-            failed: None,
-        },
-        v4::Packet::PubRec(ack) => Received::PubRec {
-            id: ack.pkid,
-            failed: None,
-        },
+        v4::Packet::PubAck(ack) => Received::PubAck { id: ack.pkid, failed: None },
+        v4::Packet::PubRec(ack) => Received::PubRec { id: ack.pkid, failed: None },
         v4::Packet::PubRel(ack) => Received::PubRel { id: ack.pkid },
         v4::Packet::PubComp(ack) => Received::PubComp { id: ack.pkid },
         v4::Packet::SubAck(ack) => Received::SubAck {

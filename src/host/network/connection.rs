@@ -131,30 +131,22 @@ pub(super) async fn drive(connection: Rc<Connection>, broker: Broker, scratch: S
         Err(error) => error,
     };
     connection.stream.borrow_mut().take();
-    post.post(|connection| SessionInput::Disconnected {
-        connection,
-        cause: cause.to_string(),
-    });
+    post.post(|connection| SessionInput::Disconnected { connection, cause: cause.to_string() });
 }
 
 async fn open(broker: &Broker) -> io::Result<Stream> {
     let (host, port) = (broker.host.clone(), broker.port);
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => smol::unblock(move || (host.as_str(), port).to_socket_addrs())
-            .await?
-            .collect(),
+        Err(_) => smol::unblock(move || (host.as_str(), port).to_socket_addrs()).await?.collect(),
     };
     let mut failure = io::Error::new(ErrorKind::NotFound, "the host name has no address");
     for address in addresses {
         match Async::<TcpStream>::connect(address).await {
             Ok(socket) => {
                 socket.get_ref().set_nodelay(true)?;
-                let tls = broker
-                    .tls
-                    .as_ref()
-                    .map(|files| tls::connection(files, &broker.host))
-                    .transpose()?;
+                let tls =
+                    broker.tls.as_ref().map(|files| tls::connection(files, &broker.host)).transpose()?;
                 let stream = Stream::new(socket, tls);
                 stream.handshake().await?;
                 return Ok(stream);
@@ -173,10 +165,7 @@ async fn read(connection: &Connection, stream: &Stream, scratch: &Scratch, post:
         let received = {
             let mut scratch = scratch.borrow_mut();
             stream.try_read(&mut scratch).map(|count| {
-                (
-                    Bytes::copy_from_slice(scratch.get(..count).unwrap_or_default()),
-                    count == scratch.len(),
-                )
+                (Bytes::copy_from_slice(scratch.get(..count).unwrap_or_default()), count == scratch.len())
             })
         };
         match received {

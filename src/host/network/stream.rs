@@ -20,10 +20,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(socket: Async<TcpStream>, tls: Option<ClientConnection>) -> Self {
-        Self {
-            socket,
-            tls: tls.map(RefCell::new),
-        }
+        Self { socket, tls: tls.map(RefCell::new) }
     }
 
     /// Does the TLS handshake, if there is one to do.
@@ -86,11 +83,7 @@ impl Stream {
                 .zip(queue.iter())
                 .map(|(slice, bytes)| *slice = IoSlice::new(bytes))
                 .count();
-            match self
-                .socket
-                .get_ref()
-                .write_vectored(slices.get(..count).unwrap_or_default())
-            {
+            match self.socket.get_ref().write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => consume(queue, count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

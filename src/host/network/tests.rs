@@ -32,11 +32,7 @@ impl Mosquitto {
             .find(|path| Path::new(path).exists())?;
         let directory = tempfile::tempdir().unwrap();
         certificates(directory.path());
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = directory.path().display();
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\ncafile {path}/ca.pem\ncertfile {path}/server.pem\n\
@@ -52,11 +48,7 @@ impl Mosquitto {
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             std::thread::yield_now();
         }
-        Some(Self {
-            child,
-            directory,
-            port,
-        })
+        Some(Self { child, directory, port })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -72,16 +64,8 @@ fn certificates(directory: &Path) {
           printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' > extensions
           openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.pem -days 2 -extfile extensions
         done";
-    let output = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Connects, sends, and gives all that is posted until the connection is over or `enough` says so.
@@ -104,9 +88,7 @@ fn talk(
             .await;
             inbox.take(&mut events);
             for event in events.drain(..) {
-                let Event::Network { input, .. } = event else {
-                    unreachable!()
-                };
+                let Event::Network { input, .. } = event else { unreachable!() };
                 match input {
                     SessionInput::Connected { .. } => {
                         network.transmit(CONNECTION.0, CONNECTION.1, Bytes::copy_from_slice(send));
@@ -136,38 +118,17 @@ fn tls_with_a_client_certificate_reaches_a_real_broker() {
         return;
     };
     let client = Some((broker.file("client.pem"), broker.file("client.key")));
-    let right = TlsFiles {
-        ca: Some(broker.file("ca.pem")),
-        client: client.clone(),
-    };
-    let (got, cause) = talk(test_session(broker.port, Some(right)), CONNECT, |got| {
-        4 <= got.len()
-    });
-    assert_eq!(
-        (&got[..], cause),
-        (&b"\x20\x02\x00\x00"[..], None),
-        "CONNACK, accepted"
-    );
+    let right = TlsFiles { ca: Some(broker.file("ca.pem")), client: client.clone() };
+    let (got, cause) = talk(test_session(broker.port, Some(right)), CONNECT, |got| 4 <= got.len());
+    assert_eq!((&got[..], cause), (&b"\x20\x02\x00\x00"[..], None), "CONNACK, accepted");
 
-    let stranger = TlsFiles {
-        ca: Some(broker.file("other.pem")),
-        client,
-    };
+    let stranger = TlsFiles { ca: Some(broker.file("other.pem")), client };
     let (_, cause) = talk(test_session(broker.port, Some(stranger)), CONNECT, |_| false);
-    assert!(
-        cause.unwrap().contains("invalid peer certificate"),
-        "an authority that we do not trust"
-    );
+    assert!(cause.unwrap().contains("invalid peer certificate"), "an authority that we do not trust");
 
-    let nameless = TlsFiles {
-        ca: Some(broker.file("ca.pem")),
-        client: None,
-    };
+    let nameless = TlsFiles { ca: Some(broker.file("ca.pem")), client: None };
     let (_, cause) = talk(test_session(broker.port, Some(nameless)), CONNECT, |_| false);
-    assert!(
-        cause.unwrap().to_lowercase().contains("certificate"),
-        "the broker wants ours"
-    );
+    assert!(cause.unwrap().to_lowercase().contains("certificate"), "the broker wants ours");
 }
 
 #[test]
@@ -181,11 +142,7 @@ fn a_broker_that_does_not_read_is_left() {
 
 #[test]
 fn a_refused_connection_is_told() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (_, cause) = talk(test_session(port, None), b"", |_| false);
     assert!(cause.unwrap().contains("refused"));
 }

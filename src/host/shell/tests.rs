@@ -22,31 +22,17 @@ impl Echo {
             session: SessionIndex(*session),
             connection: ConnectionNumber(1),
         };
-        Self {
-            index: WorkerIndex(index),
-            outputs: sessions.iter().map(connect).collect(),
-            credits: 0,
-        }
+        Self { index: WorkerIndex(index), outputs: sessions.iter().map(connect).collect(), credits: 0 }
     }
 }
 
 impl WorkerMachine for Echo {
     fn handle_input(&mut self, _: Instant, input: WorkerInput) {
         match input {
-            WorkerInput::Session {
-                session,
-                input: SessionInput::Received { connection, bytes },
-            } => {
-                self.outputs.push_back(WorkerOutput::Transmit {
-                    session,
-                    connection,
-                    bytes,
-                });
+            WorkerInput::Session { session, input: SessionInput::Received { connection, bytes } } => {
+                self.outputs.push_back(WorkerOutput::Transmit { session, connection, bytes });
                 let items = vec![ChannelItem::Credit(1)];
-                self.outputs.push_back(WorkerOutput::Channel {
-                    to: WorkerIndex(0),
-                    items,
-                });
+                self.outputs.push_back(WorkerOutput::Channel { to: WorkerIndex(0), items });
             }
             WorkerInput::Channel { items, .. } => self.credits += items.len() as u64,
             WorkerInput::Admin { request, .. } => {
@@ -57,8 +43,7 @@ impl WorkerMachine for Echo {
                 for session in [0, 1] {
                     let (session, connection) = (SessionIndex(session), ConnectionNumber(1));
                     if session.0 == self.index.0 {
-                        self.outputs
-                            .push_back(WorkerOutput::Close { session, connection });
+                        self.outputs.push_back(WorkerOutput::Close { session, connection });
                     }
                 }
                 self.outputs.push_back(WorkerOutput::Stopped);
@@ -97,12 +82,7 @@ impl NodeMachine for Idle {
 pub(crate) fn session(port: u16, tls: Option<crate::mqtt::config::TlsFiles>) -> Arc<SessionConfig> {
     Arc::new(SessionConfig {
         name: crate::address::TypeName::from_static("test/session"),
-        broker: Broker {
-            host: "localhost".into(),
-            port,
-            protocol: Protocol::V5,
-            tls,
-        },
+        broker: Broker { host: "localhost".into(), port, protocol: Protocol::V5, tls },
         client_id: "test".into(),
         session_expiry: Duration::from_secs(60),
         user: None,
@@ -110,26 +90,15 @@ pub(crate) fn session(port: u16, tls: Option<crate::mqtt::config::TlsFiles>) -> 
         keep_alive: Duration::from_secs(60),
         receive_maximum: 100,
         packet_bytes_max: 65_536,
-        role: Role::Ingress {
-            subscriptions: vec![],
-        },
+        role: Role::Ingress { subscriptions: vec![] },
     })
 }
 
 fn shell(config: ShellConfig, paths: &Paths) -> Shell<Echo, Idle> {
     let clock = Arc::new(Clock::start(TimeStamp::default()));
-    threads::spawn_worker(WorkerIndex(1), paths.clone(), Arc::clone(&clock), |_| {
-        Ok(Echo::new(1, &[1]))
-    })
-    .unwrap();
-    Shell::new(
-        config,
-        clock,
-        Echo::new(0, &[0]),
-        Idle,
-        paths.clone(),
-        StorePath::default(),
-    )
+    threads::spawn_worker(WorkerIndex(1), paths.clone(), Arc::clone(&clock), |_| Ok(Echo::new(1, &[1])))
+        .unwrap();
+    Shell::new(config, clock, Echo::new(0, &[0]), Idle, paths.clone(), StorePath::default())
 }
 
 /// Sends a megabyte and wants it back.
@@ -149,9 +118,7 @@ fn talk(listener: &TcpListener) -> std::net::TcpStream {
 fn bytes_go_round_on_both_threads_and_stop_closes_all() {
     let data = tempfile::tempdir().unwrap();
     let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let sessions = listeners
-        .each_ref()
-        .map(|listener| session(listener.local_addr().unwrap().port(), None));
+    let sessions = listeners.each_ref().map(|listener| session(listener.local_addr().unwrap().port(), None));
     let paths = Paths::new(2);
     let main = Arc::clone(&paths.main);
     let config = ShellConfig {
@@ -173,10 +140,7 @@ fn bytes_go_round_on_both_threads_and_stop_closes_all() {
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "closed");
     }
     thread.join().unwrap().unwrap();
-    assert!(
-        admin::ask(data.path(), &AdminRequest::Status).unwrap().is_none(),
-        "nobody listens"
-    );
+    assert!(admin::ask(data.path(), &AdminRequest::Status).unwrap().is_none(), "nobody listens");
 }
 
 #[test]
@@ -192,10 +156,7 @@ fn at_rest_no_socket_is_opened_and_a_question_is_answered() {
         about: serde_json::Map::new(),
     };
     let (answer, answered) = smol::channel::bounded(1);
-    paths.main.push(Event::Admin {
-        question: AdminRequest::DeadLetterRetry { key: "x".into() },
-        answer,
-    });
+    paths.main.push(Event::Admin { question: AdminRequest::DeadLetterRetry { key: "x".into() }, answer });
     paths.main.push(Event::Stop);
     shell(config, &paths).run().unwrap();
     assert_eq!(answered.try_recv().unwrap(), r#"{"answer":"done","count":0}"#);

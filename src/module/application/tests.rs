@@ -55,28 +55,10 @@ fn what_fits_can_be_made() {
     let application = link(module, YAML).unwrap();
     assert!(application.binds("example/fridge") && application.binds("other/any"));
     assert!(!application.binds("example/oven") && !application.binds("nonsense"));
-    assert!(
-        application
-            .make_function(&TypeName::from_static("other/any"))
-            .is_some()
-    );
-    assert!(
-        application
-            .make_function(&TypeName::from_static("example/oven"))
-            .is_none()
-    );
-    assert_eq!(
-        application
-            .make_routers(&TypeName::from_static("example/in"))
-            .len(),
-        2
-    );
-    assert_eq!(
-        application
-            .make_routers(&TypeName::from_static("example/out"))
-            .len(),
-        0
-    );
+    assert!(application.make_function(&TypeName::from_static("other/any")).is_some());
+    assert!(application.make_function(&TypeName::from_static("example/oven")).is_none());
+    assert_eq!(application.make_routers(&TypeName::from_static("example/in")).len(), 2);
+    assert_eq!(application.make_routers(&TypeName::from_static("example/out")).len(), 0);
     assert_eq!(application.egress(&TypeName::from_static("example/out")), Some(0));
     assert_eq!(application.egress(&TypeName::from_static("example/in")), None);
     assert_eq!(application.function_types().count(), 1);
@@ -85,24 +67,12 @@ fn what_fits_can_be_made() {
 #[test]
 fn an_exact_binding_wins_over_its_namespace() {
     let module = fitting().namespace("example", |name| {
-        assert_eq!(
-            name.as_str(),
-            "example/oven",
-            "the exact binding makes the fridge"
-        );
+        assert_eq!(name.as_str(), "example/oven", "the exact binding makes the fridge");
         Box::new(Nothing)
     });
     let application = link(module, YAML).unwrap();
-    assert!(
-        application
-            .make_function(&TypeName::from_static("example/fridge"))
-            .is_some()
-    );
-    assert!(
-        application
-            .make_function(&TypeName::from_static("example/oven"))
-            .is_some()
-    );
+    assert!(application.make_function(&TypeName::from_static("example/fridge")).is_some());
+    assert!(application.make_function(&TypeName::from_static("example/oven")).is_some());
 }
 
 #[test]
@@ -141,9 +111,7 @@ module.yaml:10:15: records of `oven/{id}` go nowhere: it has no `targets`, and t
             "the application binds the namespace `a/b`, which is none\n  help: a namespace is what stands before the slash",
         ),
         (
-            fitting()
-                .namespace("a", |_| Box::new(Nothing))
-                .namespace("a", |_| Box::new(Nothing)),
+            fitting().namespace("a", |_| Box::new(Nothing)).namespace("a", |_| Box::new(Nothing)),
             "the application binds the namespace `a` twice",
         ),
         (
@@ -158,11 +126,7 @@ module.yaml:10:15: records of `oven/{id}` go nowhere: it has no `targets`, and t
         assert_eq!(link(module, YAML).unwrap_err(), format!("module.yaml: {error}"));
     }
     assert_eq!(
-        link(
-            Module::new(),
-            "kind: fogfun.mqtt.v1/egress\nspec: {id: a/b, address: mqtt://b}"
-        )
-        .unwrap_err(),
+        link(Module::new(), "kind: fogfun.mqtt.v1/egress\nspec: {id: a/b, address: mqtt://b}").unwrap_err(),
         "module.yaml: nothing comes in: there is no ingress\n  help: add a document of kind `fogfun.mqtt.v1/ingress`"
     );
 }

@@ -26,14 +26,8 @@ pub(super) struct Loading<'a> {
 
 /// Every kind that can be read.
 pub(super) const KINDS: &[Kind] = &[
-    Kind {
-        name: "fogfun.mqtt.v1/ingress",
-        read: mqtt_ingress::read,
-    },
-    Kind {
-        name: "fogfun.mqtt.v1/egress",
-        read: mqtt_egress::read,
-    },
+    Kind { name: "fogfun.mqtt.v1/ingress", read: mqtt_ingress::read },
+    Kind { name: "fogfun.mqtt.v1/egress", read: mqtt_egress::read },
 ];
 
 /// StateFun's kinds that cannot be read, and what to do instead.
@@ -50,10 +44,7 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ),
     ("io.statefun.kinesis.v1/ingress", "use `fogfun.mqtt.v1/ingress`"),
     ("io.statefun.kinesis.v1/egress", "use `fogfun.mqtt.v1/egress`"),
-    (
-        "io.statefun.playground.v1/ingress",
-        "use `fogfun.mqtt.v1/ingress`",
-    ),
+    ("io.statefun.playground.v1/ingress", "use `fogfun.mqtt.v1/ingress`"),
     ("io.statefun.playground.v1/egress", "use `fogfun.mqtt.v1/egress`"),
 ];
 

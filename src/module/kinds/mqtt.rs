@@ -25,9 +25,7 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
     places.client_id = client_id_node.map(|node| node.place);
     let session_expiry = session_expiry(fields, broker.protocol, report);
     let user_node = fields.optional("user");
-    let user = user_node
-        .and_then(|node| fields::text(node, report))
-        .map(str::to_owned);
+    let user = user_node.and_then(|node| fields::text(node, report)).map(str::to_owned);
     let password_node = fields.optional("passwordFile");
     if let Some(path) = file(password_node, FileUse::Password, &mut places, report)
         && broker.protocol == Protocol::V311
@@ -35,11 +33,7 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
     {
         let message = format!("a password ({}) without `user`", path.display());
         let place = password_node.map_or(fields.place(), |node| node.place);
-        report.add(
-            place,
-            message,
-            "MQTT 3.1.1 has passwords of users only".to_owned(),
-        );
+        report.add(place, message, "MQTT 3.1.1 has passwords of users only".to_owned());
     }
     if let Some(node) = fields.optional("password") {
         let help =
@@ -51,9 +45,8 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
         keep_alive_node.and_then(|node| fields::duration(node, KEEP_ALIVE_MIN, KEEP_ALIVE_MAX, report));
     places.keep_alive = keep_alive_node.map(|node| node.place);
     let board = Board::default();
-    let receive_maximum = fields
-        .optional("receiveMaximum")
-        .and_then(|node| fields::number(node, 1, u16::MAX, report));
+    let receive_maximum =
+        fields.optional("receiveMaximum").and_then(|node| fields::number(node, 1, u16::MAX, report));
     let packet_bytes_max = fields
         .optional("packetBytesMax")
         .and_then(|node| fields::number(node, PACKET_BYTES_MIN, PACKET_BYTES_MAX, report));
@@ -77,25 +70,14 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
 
 /// Reads `qos`, 2 unless given: exactly once is what FogFun is for.
 pub(super) fn qos(fields: &mut Fields<'_>, report: &mut Report) -> Qos {
-    let words = [
-        ("0", Qos::AtMostOnce),
-        ("1", Qos::AtLeastOnce),
-        ("2", Qos::ExactlyOnce),
-    ];
-    fields
-        .optional("qos")
-        .and_then(|node| fields::one_of(node, &words, report))
-        .unwrap_or(Qos::ExactlyOnce)
+    let words = [("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), ("2", Qos::ExactlyOnce)];
+    fields.optional("qos").and_then(|node| fields::one_of(node, &words, report)).unwrap_or(Qos::ExactlyOnce)
 }
 
 /// Reads the name of a format.
 pub(super) fn format(node: &Node, report: &mut Report) -> Option<Format> {
-    let words = [
-        ("raw", Format::Raw),
-        ("text", Format::Text),
-        ("json", Format::Json),
-        ("number", Format::Number),
-    ];
+    let words =
+        [("raw", Format::Raw), ("text", Format::Text), ("json", Format::Json), ("number", Format::Number)];
     fields::one_of(node, &words, report)
 }
 
@@ -132,15 +114,7 @@ fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> 
         _ => {}
     }
     let (host, port) = url.map_or_else(|| (String::new(), 0), |url| (url.host, url.port));
-    Broker {
-        host,
-        port,
-        protocol,
-        tls: tls.then(|| TlsFiles {
-            ca,
-            client: certificate.zip(key),
-        }),
-    }
+    Broker { host, port, protocol, tls: tls.then(|| TlsFiles { ca, client: certificate.zip(key) }) }
 }
 
 fn file(node: Option<&Node>, used_as: FileUse, places: &mut Places, report: &mut Report) -> Option<PathBuf> {
@@ -153,10 +127,8 @@ fn file(node: Option<&Node>, used_as: FileUse, places: &mut Places, report: &mut
 fn client_id(node: &Node, report: &mut Report) -> Option<String> {
     let text = fields::text(node, report)?;
     if CLIENT_ID_BYTES_MAX < text.len() {
-        let message = format!(
-            "a client id has at most {CLIENT_ID_BYTES_MAX} bytes, this one has {}",
-            text.len()
-        );
+        let message =
+            format!("a client id has at most {CLIENT_ID_BYTES_MAX} bytes, this one has {}", text.len());
         report.add(node.place, message, None);
         return None;
     }
@@ -167,11 +139,7 @@ fn session_expiry(fields: &mut Fields<'_>, protocol: Protocol, report: &mut Repo
     let node = fields.optional("sessionExpiry")?;
     if protocol == Protocol::V311 {
         let message = "MQTT 3.1.1 has no session expiry";
-        report.add(
-            node.place,
-            message,
-            "leave it out: the broker's own setting counts".to_owned(),
-        );
+        report.add(node.place, message, "leave it out: the broker's own setting counts".to_owned());
         return None;
     }
     let expiry = fields::duration(node, SESSION_EXPIRY_MIN, SESSION_EXPIRY_MAX, report)?;

@@ -20,9 +20,7 @@ pub(super) fn read(spec: &Node, loading: &mut Loading<'_>) {
         Some(text.to_owned())
     });
     let qos = mqtt::qos(&mut fields, report);
-    let retain = fields
-        .optional("retain")
-        .and_then(|node| fields::truth(node, report));
+    let retain = fields.optional("retain").and_then(|node| fields::truth(node, report));
     // Where records bring their own topic, they bring their payload as well.
     let format_node = match topic_node {
         Some(_) => fields.required("format", "number"),
@@ -31,11 +29,7 @@ pub(super) fn read(spec: &Node, loading: &mut Loading<'_>) {
     let format = format_node.and_then(|node| mqtt::format(node, report));
     if let (None, Some(node)) = (topic_node, format_node) {
         let message = "`format` is for values that take their topic from the egress, and it has no `topic`";
-        report.add(
-            node.place,
-            message,
-            "add `topic: …`, or leave `format` out".to_owned(),
-        );
+        report.add(node.place, message, "add `topic: …`, or leave `format` out".to_owned());
     }
     let role = Role::Egress(EgressConfig {
         topic,

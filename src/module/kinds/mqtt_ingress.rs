@@ -19,23 +19,14 @@ pub(super) fn read(spec: &Node, loading: &mut Loading<'_>) {
     let Some(mut fields) = Fields::of(spec, "`spec` of `fogfun.mqtt.v1/ingress`", report) else {
         return;
     };
-    let topics_node = fields.required(
-        "topics",
-        "[{topic: \"fridge/{id}\", format: number, targets: [example/fridge]}]",
-    );
-    let role = Role::Ingress {
-        subscriptions: Vec::new(),
-    };
+    let topics_node =
+        fields.required("topics", "[{topic: \"fridge/{id}\", format: number, targets: [example/fridge]}]");
+    let role = Role::Ingress { subscriptions: Vec::new() };
     let session = mqtt::session(&mut fields, role, report);
     fields.finish(report);
-    let protocol = session
-        .as_ref()
-        .map_or(Protocol::V5, |session| session.config.broker.protocol);
+    let protocol = session.as_ref().map_or(Protocol::V5, |session| session.config.broker.protocol);
     let mut topics = Vec::new();
-    for node in topics_node
-        .and_then(|node| topic_nodes(node, report))
-        .unwrap_or_default()
-    {
+    for node in topics_node.and_then(|node| topic_nodes(node, report)).unwrap_or_default() {
         topics.extend(Topic::read(node, protocol, report));
     }
     check_overlaps(&topics, report);
@@ -44,9 +35,8 @@ pub(super) fn read(spec: &Node, loading: &mut Loading<'_>) {
         session.places.subscriptions.push(topic.place);
         session.places.targets.extend(topic.targets.iter().cloned());
     }
-    session.config.role = Role::Ingress {
-        subscriptions: topics.into_iter().map(|topic| topic.subscription).collect(),
-    };
+    session.config.role =
+        Role::Ingress { subscriptions: topics.into_iter().map(|topic| topic.subscription).collect() };
     loading.sessions.push(session);
 }
 
@@ -56,15 +46,9 @@ fn topic_nodes<'n>(node: &'n Node, report: &mut Report) -> Option<&'n [Node]> {
         report.add(node.place, "an ingress has at least one topic", None);
     }
     if INGRESS_TOPICS_MAX < nodes.len() {
-        let message = format!(
-            "an ingress has at most {INGRESS_TOPICS_MAX} topics, this one has {}",
-            nodes.len()
-        );
-        report.add(
-            node.place,
-            message,
-            "use wildcards, or several ingresses".to_owned(),
-        );
+        let message =
+            format!("an ingress has at most {INGRESS_TOPICS_MAX} topics, this one has {}", nodes.len());
+        report.add(node.place, message, "use wildcards, or several ingresses".to_owned());
         return None;
     }
     Some(nodes)
@@ -78,10 +62,8 @@ fn check_overlaps(topics: &[Topic], report: &mut Report) {
             let other = &earlier.subscription.pattern;
             let apart = pattern.is_shared() || other.is_shared();
             if pattern.filter == other.filter || !apart && pattern.overlaps(other) {
-                let message = format!(
-                    "`{}` overlaps `{}` in line {}",
-                    pattern.text, other.text, earlier.place.line
-                );
+                let message =
+                    format!("`{}` overlaps `{}` in line {}", pattern.text, other.text, earlier.place.line);
                 let help = "a broker delivers a record once for each of them; make them exclude each other, or use two ingresses";
                 report.add(topic.place, message, help.to_owned());
             }
@@ -102,24 +84,17 @@ impl Topic {
         let pattern = topic_node.and_then(|node| pattern(node, report));
         let qos = mqtt::qos(&mut fields, report);
         let retained_words = [("taken", Retained::Taken), ("ignored", Retained::Ignored)];
-        let retained = fields
-            .optional("retained")
-            .and_then(|node| fields::one_of(node, &retained_words, report));
+        let retained =
+            fields.optional("retained").and_then(|node| fields::one_of(node, &retained_words, report));
         let format = match fields.optional("format") {
             Some(node) => mqtt::format(node, report),
             None => Some(Format::Raw),
         };
         let value_type = value_type(&mut fields, format, report);
         let targets = targets(fields.optional("targets"), report);
-        let context = Context {
-            pattern: pattern.as_ref(),
-            format,
-            protocol,
-        };
+        let context = Context { pattern: pattern.as_ref(), format, protocol };
         let id = id(&mut fields, &context, !targets.is_empty(), report);
-        let message_id = fields
-            .optional("messageId")
-            .and_then(|node| message_id(node, &context, report));
+        let message_id = fields.optional("messageId").and_then(|node| message_id(node, &context, report));
         fields.finish(report);
         Some(Self {
             place: topic_node?.place,
@@ -153,9 +128,7 @@ fn pattern(node: &Node, report: &mut Report) -> Option<TopicPattern> {
 }
 
 fn targets(node: Option<&Node>, report: &mut Report) -> Vec<(TypeName, Place)> {
-    let nodes = node
-        .and_then(|node| fields::items(node, report))
-        .unwrap_or_default();
+    let nodes = node.and_then(|node| fields::items(node, report)).unwrap_or_default();
     let mut targets: Vec<(TypeName, Place)> = Vec::new();
     for node in nodes {
         let Some(target) = fields::type_name(node, report) else {
@@ -163,11 +136,7 @@ fn targets(node: Option<&Node>, report: &mut Report) -> Vec<(TypeName, Place)> {
         };
         if targets.iter().any(|(earlier, _)| *earlier == target) {
             let help = "a record goes to each target once".to_owned();
-            report.add(
-                node.place,
-                format!("the target `{target}` is here for the second time"),
-                help,
-            );
+            report.add(node.place, format!("the target `{target}` is here for the second time"), help);
             continue;
         }
         targets.push((target, node.place));
@@ -193,20 +162,11 @@ fn value_type(fields: &mut Fields<'_>, format: Option<Format>, report: &mut Repo
         return Some(text.into());
     }
     let (message, help) = match format? {
-        Format::Raw => (
-            format!("there is no built-in type `{text}`"),
-            suggest::help(text, BUILTINS),
-        ),
-        Format::Number => (
-            format!("a number is no `{text}`"),
-            suggest::help(text, allowed.iter().copied()),
-        ),
+        Format::Raw => (format!("there is no built-in type `{text}`"), suggest::help(text, BUILTINS)),
+        Format::Number => (format!("a number is no `{text}`"), suggest::help(text, allowed.iter().copied())),
         Format::Text => (
             format!("a text is no `{text}`"),
-            format!(
-                "leave `valueType` out for `{}`, or name a type of your own",
-                builtin::STRING
-            ),
+            format!("leave `valueType` out for `{}`, or name a type of your own", builtin::STRING),
         ),
         Format::Json => (
             format!("JSON is no `{text}`"),
@@ -219,11 +179,7 @@ fn value_type(fields: &mut Fields<'_>, format: Option<Format>, report: &mut Repo
 
 fn id(fields: &mut Fields<'_>, context: &Context<'_>, needed: bool, report: &mut Report) -> IdSource {
     if let Some(node) = fields.optional("id") {
-        let written = SourceKey {
-            what: "`id`",
-            usual: "capture",
-            beside: &[],
-        };
+        let written = SourceKey { what: "`id`", usual: "capture", beside: &[] };
         let Some((source, fields)) = source(node, &written, context, report) else {
             return IdSource::None;
         };
@@ -255,19 +211,11 @@ fn id(fields: &mut Fields<'_>, context: &Context<'_>, needed: bool, report: &mut
 }
 
 fn message_id(node: &Node, context: &Context<'_>, report: &mut Report) -> Option<MessageIdSource> {
-    let written = SourceKey {
-        what: "`messageId`",
-        usual: "property",
-        beside: &["scope", "remembered"],
-    };
+    let written = SourceKey { what: "`messageId`", usual: "property", beside: &["scope", "remembered"] };
     let (source, mut fields) = source(node, &written, context, report)?;
     if let IdSource::Capture(_) = source {
         let help = "use `jsonPointer` or `property`; a capture can be the `scope`".to_owned();
-        report.add(
-            node.place,
-            "a topic does not change from message to message",
-            help,
-        );
+        report.add(node.place, "a topic does not change from message to message", help);
     }
     let scope = match fields.optional("scope") {
         None => Some(Scope::Topic),
@@ -278,19 +226,13 @@ fn message_id(node: &Node, context: &Context<'_>, report: &mut Report) -> Option
         Some(node) => fields::number(node, 1, MESSAGE_IDS_REMEMBERED_MAX, report),
     };
     fields.finish(report);
-    Some(MessageIdSource {
-        source,
-        scope: scope?,
-        remembered: remembered?,
-    })
+    Some(MessageIdSource { source, scope: scope?, remembered: remembered? })
 }
 
 fn scope(node: &Node, context: &Context<'_>, report: &mut Report) -> Option<Scope> {
     if let Value::Mapping(_) = node.value {
         let mut fields = Fields::of(node, "`scope`", report)?;
-        let capture = fields
-            .required("capture", "id")
-            .and_then(|node| capture(node, context, report));
+        let capture = fields.required("capture", "id").and_then(|node| capture(node, context, report));
         fields.finish(report);
         return capture.map(Scope::Capture);
     }
@@ -298,12 +240,7 @@ fn scope(node: &Node, context: &Context<'_>, report: &mut Report) -> Option<Scop
         Value::Text(text) if text == "topic" => Some(Scope::Topic),
         Value::Text(text) if text == "ingress" => Some(Scope::Ingress),
         other => {
-            fields::expected(
-                node.place,
-                "`topic`, `ingress` or `{capture: name}`",
-                other,
-                report,
-            );
+            fields::expected(node.place, "`topic`, `ingress` or `{capture: name}`", other, report);
             None
         }
     }
@@ -327,11 +264,7 @@ fn source<'n>(
 ) -> Option<(IdSource, Fields<'n>)> {
     if let Value::Text(text) = &node.value {
         let message = format!("expected a mapping, found `{text}`");
-        report.add(
-            node.place,
-            message,
-            format!("did you mean `{{{}: {text}}}`?", written.usual),
-        );
+        report.add(node.place, message, format!("did you mean `{{{}: {text}}}`?", written.usual));
         return None;
     }
     let mut fields = Fields::of(node, written.what, report)?;
@@ -347,10 +280,7 @@ fn source<'n>(
             fields.skip(written.beside);
             // Of a misspelt key nothing more is said.
             if !given.is_empty() || !fields.has_others() {
-                let message = format!(
-                    "{} has one of `capture`, `jsonPointer` and `property`",
-                    written.what
-                );
+                let message = format!("{} has one of `capture`, `jsonPointer` and `property`", written.what);
                 report.add(fields.place(), message, None);
             }
             None
@@ -385,10 +315,7 @@ fn json_pointer(node: &Node, context: &Context<'_>, report: &mut Report) -> Opti
             return None;
         }
     };
-    let escapes_end_well = pointer
-        .split('~')
-        .skip(1)
-        .all(|behind| behind.starts_with(['0', '1']));
+    let escapes_end_well = pointer.split('~').skip(1).all(|behind| behind.starts_with(['0', '1']));
     if !(pointer.is_empty() || pointer.starts_with('/')) || !escapes_end_well {
         let message = format!("`{pointer}` is no JSON pointer");
         let help = format!(
@@ -408,11 +335,7 @@ fn json_pointer(node: &Node, context: &Context<'_>, report: &mut Report) -> Opti
 fn property(node: &Node, context: &Context<'_>, report: &mut Report) -> Option<String> {
     let name = fields::text(node, report)?;
     if context.protocol == Protocol::V311 {
-        report.add(
-            node.place,
-            "MQTT 3.1.1 has no user properties",
-            "use `protocol: 5`".to_owned(),
-        );
+        report.add(node.place, "MQTT 3.1.1 has no user properties", "use `protocol: 5`".to_owned());
         return None;
     }
     Some(name.to_owned())
@@ -420,14 +343,8 @@ fn property(node: &Node, context: &Context<'_>, report: &mut Report) -> Option<S
 
 const BUILTIN_NAMESPACE: &str = "io.statefun.types/";
 
-const BUILTINS: [&str; 6] = [
-    builtin::BOOL,
-    builtin::INT,
-    builtin::LONG,
-    builtin::FLOAT,
-    builtin::DOUBLE,
-    builtin::STRING,
-];
+const BUILTINS: [&str; 6] =
+    [builtin::BOOL, builtin::INT, builtin::LONG, builtin::FLOAT, builtin::DOUBLE, builtin::STRING];
 
 /// A minute of a device that sends every tenth of a second: longer than a reconnect.
 const MESSAGE_IDS_REMEMBERED: u16 = 600;

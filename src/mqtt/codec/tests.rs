@@ -49,30 +49,15 @@ fn packets(protocol: Protocol) -> Vec<Packet> {
             filters: vec![Filter {
                 filter: "a/+/#".into(),
                 qos: Qos::ExactlyOnce,
-                retain_handling: if v5 {
-                    RetainHandling::WhenNew
-                } else {
-                    RetainHandling::Always
-                },
+                retain_handling: if v5 { RetainHandling::WhenNew } else { RetainHandling::Always },
             }],
         },
-        Packet::SubAck {
-            id: 65_535,
-            reasons: vec![2, 0x80],
-        },
-        Packet::Unsubscribe {
-            id: 65_535,
-            filters: vec!["b".into()],
-        },
-        Packet::UnsubAck {
-            id: 65_535,
-            reasons: if v5 { vec![0] } else { vec![] },
-        },
+        Packet::SubAck { id: 65_535, reasons: vec![2, 0x80] },
+        Packet::Unsubscribe { id: 65_535, filters: vec!["b".into()] },
+        Packet::UnsubAck { id: 65_535, reasons: if v5 { vec![0] } else { vec![] } },
         Packet::PingReq,
         Packet::PingResp,
-        Packet::Disconnect {
-            reason: if v5 { 0x8E } else { 0 },
-        },
+        Packet::Disconnect { reason: if v5 { 0x8E } else { 0 } },
         Packet::Disconnect { reason: 0 },
     ];
     for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
@@ -95,11 +80,7 @@ fn what_is_written_is_read_at_every_cut_of_the_stream() {
             write(&packet, protocol, &mut bytes);
             for cut in 0..bytes.len() {
                 let mut stream = BytesMut::from(&bytes[..cut]);
-                assert_eq!(
-                    read(&mut stream, protocol, u32::MAX),
-                    Ok(None),
-                    "{packet:?} cut at {cut}"
-                );
+                assert_eq!(read(&mut stream, protocol, u32::MAX), Ok(None), "{packet:?} cut at {cut}");
                 assert_eq!(stream.len(), cut);
             }
             let mut stream = bytes.clone();
@@ -127,18 +108,12 @@ fn a_publish_is_as_long_as_said() {
 fn the_message_id_is_the_first_user_property() {
     let packet = publish(Qos::ExactlyOnce);
     let mut bytes = BytesMut::new();
-    let borrowed = PublishRef {
-        message_id: Some("m1"),
-        ..packet.borrowed()
-    };
+    let borrowed = PublishRef { message_id: Some("m1"), ..packet.borrowed() };
     write_publish(&borrowed, Protocol::V5, &mut bytes);
     let Ok(Some(Packet::Publish(read))) = read(&mut bytes, Protocol::V5, u32::MAX) else {
         panic!("no PUBLISH")
     };
-    assert_eq!(
-        read.user_properties[0],
-        (MESSAGE_ID_PROPERTY.to_owned(), "m1".to_owned())
-    );
+    assert_eq!(read.user_properties[0], (MESSAGE_ID_PROPERTY.to_owned(), "m1".to_owned()));
     assert_eq!(read.user_properties[1..], packet.user_properties);
 }
 
@@ -147,10 +122,7 @@ fn a_packet_above_the_maximum_is_refused_before_it_is_there() {
     let mut stream = BytesMut::from(&[0x30, 0xFF, 0x7F][..]);
     assert_eq!(
         read(&mut stream, Protocol::V5, 1000),
-        Err(CodecError::TooLarge {
-            bytes: 16_386,
-            bytes_max: 1000
-        })
+        Err(CodecError::TooLarge { bytes: 16_386, bytes_max: 1000 })
     );
 }
 

@@ -41,10 +41,9 @@ pub(super) fn from_v5(packet: v5::Packet) -> Result<Packet, CodecError> {
             id: subscribe.pkid,
             filters: subscribe.filters.into_iter().map(filter_from_v5).collect(),
         },
-        v5::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
-            id: unsubscribe.pkid,
-            filters: unsubscribe.filters,
-        },
+        v5::Packet::Unsubscribe(unsubscribe) => {
+            Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.filters }
+        }
         other => return Err(malformed(format!("a packet that no one asked for: {other:?}"))),
     })
 }
@@ -126,10 +125,9 @@ pub(super) fn from_v4(packet: v4::Packet) -> Result<Packet, CodecError> {
                 })
                 .collect(),
         },
-        v4::Packet::Unsubscribe(unsubscribe) => Packet::Unsubscribe {
-            id: unsubscribe.pkid,
-            filters: unsubscribe.topics,
-        },
+        v4::Packet::Unsubscribe(unsubscribe) => {
+            Packet::Unsubscribe { id: unsubscribe.pkid, filters: unsubscribe.topics }
+        }
         other => return Err(malformed(format!("a packet that no one asked for: {other:?}"))),
     })
 }
@@ -177,10 +175,10 @@ pub(super) fn to_v5(packet: &Packet) -> Option<v5::Packet> {
                 clean_start: connect.clean_start,
                 properties: Some(properties),
             };
-            let login = connect.login.as_ref().map(|(user, password)| v5::Login {
-                username: user.clone(),
-                password: password.clone(),
-            });
+            let login = connect
+                .login
+                .as_ref()
+                .map(|(user, password)| v5::Login { username: user.clone(), password: password.clone() });
             v5::Packet::Connect(packet, None, login)
         }
         Packet::ConnAck(ack) => v5::Packet::ConnAck(connack_to_v5(ack)),
@@ -189,11 +187,9 @@ pub(super) fn to_v5(packet: &Packet) -> Option<v5::Packet> {
             filters: filters.iter().map(filter_to_v5).collect(),
             properties: None,
         }),
-        Packet::Unsubscribe { id, filters } => v5::Packet::Unsubscribe(v5::Unsubscribe {
-            pkid: *id,
-            filters: filters.clone(),
-            properties: None,
-        }),
+        Packet::Unsubscribe { id, filters } => {
+            v5::Packet::Unsubscribe(v5::Unsubscribe { pkid: *id, filters: filters.clone(), properties: None })
+        }
         _ => return None,
     })
 }
@@ -257,10 +253,10 @@ pub(super) fn to_v4(packet: &Packet) -> Option<v4::Packet> {
             client_id: connect.client_id.clone(),
             clean_session: connect.clean_start,
             last_will: None,
-            login: connect.login.as_ref().map(|(user, password)| v4::Login {
-                username: user.clone(),
-                password: password.clone(),
-            }),
+            login: connect
+                .login
+                .as_ref()
+                .map(|(user, password)| v4::Login { username: user.clone(), password: password.clone() }),
         }),
         Packet::ConnAck(ack) => v4::Packet::ConnAck(v4::ConnAck {
             session_present: ack.session_present,
@@ -287,10 +283,9 @@ pub(super) fn to_v4(packet: &Packet) -> Option<v4::Packet> {
                 })
                 .collect(),
         }),
-        Packet::Unsubscribe { id, filters } => v4::Packet::Unsubscribe(v4::Unsubscribe {
-            pkid: *id,
-            topics: filters.clone(),
-        }),
+        Packet::Unsubscribe { id, filters } => {
+            v4::Packet::Unsubscribe(v4::Unsubscribe { pkid: *id, topics: filters.clone() })
+        }
         _ => return None,
     })
 }

@@ -141,20 +141,10 @@ impl<'a> Source<'a> {
     fn new(subscription: &'a Subscription, publish: &'a ReceivedPublish) -> Result<Self, DecodeError> {
         let points = |source: &IdSource| matches!(source, IdSource::JsonPointer(_));
         let wanted = points(&subscription.id)
-            || subscription
-                .message_id
-                .as_ref()
-                .is_some_and(|message_id| points(&message_id.source));
-        let json = if wanted {
-            Some(serde_json::from_slice(&publish.payload).map_err(not_json)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            subscription,
-            publish,
-            json,
-        })
+            || subscription.message_id.as_ref().is_some_and(|message_id| points(&message_id.source));
+        let json =
+            if wanted { Some(serde_json::from_slice(&publish.payload).map_err(not_json)?) } else { None };
+        Ok(Self { subscription, publish, json })
     }
 
     fn find(&self, wanted: &IdSource) -> Result<SmolStr, DecodeError> {
@@ -185,52 +175,38 @@ impl<'a> Source<'a> {
 
     fn capture(&self, wanted: &str) -> Result<&'a str, DecodeError> {
         let pattern = &self.subscription.pattern;
-        let mut captures = pattern
-            .captures(&self.publish.topic)
-            .ok_or_else(|| DecodeError::Topic {
-                topic: self.publish.topic.to_string(),
-                pattern: pattern.text.clone(),
-            })?;
+        let mut captures = pattern.captures(&self.publish.topic).ok_or_else(|| DecodeError::Topic {
+            topic: self.publish.topic.to_string(),
+            pattern: pattern.text.clone(),
+        })?;
         captures
             .find(|(name, _)| *name == wanted)
             .map(|(_, part)| part)
-            .ok_or_else(|| DecodeError::CaptureMissing {
-                name: wanted.to_owned(),
-            })
+            .ok_or_else(|| DecodeError::CaptureMissing { name: wanted.to_owned() })
     }
 
     fn pointed(&self, pointer: &str) -> Result<SmolStr, DecodeError> {
         let found = self.json.as_ref().and_then(|json| json.pointer(pointer));
         match found {
-            None => Err(DecodeError::PointerMissing {
-                pointer: pointer.to_owned(),
-            }),
+            None => Err(DecodeError::PointerMissing { pointer: pointer.to_owned() }),
             Some(serde_json::Value::String(text)) => Ok(text.into()),
             Some(serde_json::Value::Bool(truth)) => Ok(truth.to_smolstr()),
             Some(serde_json::Value::Number(number)) if number.is_i64() || number.is_u64() => {
                 Ok(number.to_smolstr())
             }
-            Some(_) => Err(DecodeError::PointerNotId {
-                pointer: pointer.to_owned(),
-            }),
+            Some(_) => Err(DecodeError::PointerNotId { pointer: pointer.to_owned() }),
         }
     }
 }
 
 fn headers_of(subscription: &Subscription, publish: &ReceivedPublish) -> Result<Headers, DecodeError> {
-    let captures = subscription
-        .pattern
-        .captures(&publish.topic)
-        .ok_or_else(|| DecodeError::Topic {
-            topic: publish.topic.to_string(),
-            pattern: subscription.pattern.text.clone(),
-        })?;
+    let captures = subscription.pattern.captures(&publish.topic).ok_or_else(|| DecodeError::Topic {
+        topic: publish.topic.to_string(),
+        pattern: subscription.pattern.text.clone(),
+    })?;
     let mut headers = Headers::new();
     headers.push("topic", publish.topic.as_bytes());
-    headers.push(
-        "retained",
-        if publish.retain { "true" } else { "false" }.as_bytes(),
-    );
+    headers.push("retained", if publish.retain { "true" } else { "false" }.as_bytes());
     headers.push("qos", [b'0' + publish.qos as u8].as_slice());
     if let Some(topic) = &publish.response_topic {
         headers.push("response-topic", topic.as_bytes());
@@ -279,28 +255,17 @@ fn value_of(subscription: &Subscription, publish: &ReceivedPublish) -> Result<Ty
 }
 
 fn builtin(value: Builtin<'_>) -> TypedValue {
-    TypedValue::new(
-        SmolStr::new_static(value.typename()),
-        Payload::from(value.encode()),
-    )
+    TypedValue::new(SmolStr::new_static(value.typename()), Payload::from(value.encode()))
 }
 
 /// A decimal number: Rust would also take `inf`, `nan` and the like, which no sensor means.
 fn number(text: &str, typename: &str) -> Result<Builtin<'static>, DecodeError> {
-    let not_number = || DecodeError::NotNumber {
-        text: beginning(text),
-    };
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
-    {
+    let not_number = || DecodeError::NotNumber { text: beginning(text) };
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) {
         return Err(not_number());
     }
     let real: f64 = text.parse().map_err(|_| not_number())?;
-    let out_of = |typename| DecodeError::NumberRange {
-        text: beginning(text),
-        typename,
-    };
+    let out_of = |typename| DecodeError::NumberRange { text: beginning(text), typename };
     match typename {
         INT => text.parse().map(Builtin::Int).map_err(|_| out_of(INT)),
         LONG => text.parse().map(Builtin::Long).map_err(|_| out_of(LONG)),
@@ -314,9 +279,7 @@ fn number(text: &str, typename: &str) -> Result<Builtin<'static>, DecodeError> {
 }
 
 fn not_json(error: serde_json::Error) -> DecodeError {
-    DecodeError::NotJson {
-        cause: error.to_string(),
-    }
+    DecodeError::NotJson { cause: error.to_string() }
 }
 
 /// Enough of a text to recognise it.
@@ -327,11 +290,7 @@ fn beginning(text: &str) -> String {
 fn bounded<T: AsRef<str>>(what: &'static str, text: T, bytes_max: usize) -> Result<T, DecodeError> {
     let bytes = text.as_ref().len();
     if bytes_max < bytes {
-        return Err(DecodeError::TooLong {
-            what,
-            bytes,
-            bytes_max,
-        });
+        return Err(DecodeError::TooLong { what, bytes, bytes_max });
     }
     Ok(text)
 }

@@ -30,11 +30,8 @@ pub fn outbox_of(
 ) -> Result<OutboxRecord, EncodeError> {
     let mut record = match value.typename.as_str() {
         KAFKA_PRODUCER_RECORD => {
-            let record = KafkaProducerRecord::decode(value.bytes()).map_err(|error| {
-                EncodeError::KafkaProducerRecord {
-                    cause: error.to_string(),
-                }
-            })?;
+            let record = KafkaProducerRecord::decode(value.bytes())
+                .map_err(|error| EncodeError::KafkaProducerRecord { cause: error.to_string() })?;
             let topic = match record.topic.as_str() {
                 "" => templated(config, caller)?,
                 _ => record.topic,
@@ -50,17 +47,11 @@ pub fn outbox_of(
                 ..outbox(config, record.topic, record.payload.into())
             }
         }
-        _ => outbox(
-            config,
-            templated(config, caller)?,
-            payload_of(config.format, value)?,
-        ),
+        _ => outbox(config, templated(config, caller)?, payload_of(config.format, value)?),
     };
     check_topic_name(&record.topic)?;
     if VALUE_BYTES_MAX < record.payload.len() {
-        return Err(EncodeError::TooLong {
-            bytes: record.payload.len(),
-        });
+        return Err(EncodeError::TooLong { bytes: record.payload.len() });
     }
     record.message_id = message_id;
     Ok(record)
@@ -166,11 +157,9 @@ fn payload_of(format: Format, value: &TypedValue) -> Result<Bytes, EncodeError> 
                         .map_err(|_| EncodeError::NotUtf8 { typename: typename() })?;
                 }
                 Format::Json => {
-                    let _: IgnoredAny =
-                        serde_json::from_slice(payload).map_err(|error| EncodeError::NotJson {
-                            typename: typename(),
-                            cause: error.to_string(),
-                        })?;
+                    let _: IgnoredAny = serde_json::from_slice(payload).map_err(|error| {
+                        EncodeError::NotJson { typename: typename(), cause: error.to_string() }
+                    })?;
                 }
                 Format::Number => return Err(EncodeError::NotNumber { typename: typename() }),
                 Format::Raw => {}

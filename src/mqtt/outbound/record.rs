@@ -21,12 +21,8 @@ pub(super) fn split(record: &OutboxRecord) -> Split<'_> {
         .take_while(|(name, _)| name == RESPONSE_TOPIC || name == CORRELATION_DATA)
         .count();
     let (reserved, user) = record.properties.split_at(reserved);
-    let find = |wanted: &str| {
-        reserved
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value.as_str())
-    };
+    let find =
+        |wanted: &str| reserved.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     Split {
         response_topic: find(RESPONSE_TOPIC),
         correlation_data: find(CORRELATION_DATA).map(str::as_bytes),
@@ -58,10 +54,7 @@ pub(super) fn borrowed<'a>(
 
 pub(super) fn publish(record: &OutboxRecord, qos: Qos, dup: bool, id: u16, peer: &Peer, wire: &mut Wire) {
     if record.retain && !peer.retain_available {
-        wire.event(
-            "retain-unavailable",
-            format!("{} is published without retain", record.topic),
-        );
+        wire.event("retain-unavailable", format!("{} is published without retain", record.topic));
     }
     wire.publish(&borrowed(record, qos, dup, id, peer, &split(record)));
 }
@@ -71,9 +64,7 @@ pub(super) fn record_bytes(record: &OutboxRecord) -> usize {
     record.topic.len()
         + record.payload.len()
         + record.message_id.len()
-        + properties
-            .map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>())
-            .sum::<usize>()
+        + properties.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>()).sum::<usize>()
 }
 
 /// Reserved names among a record's properties; they come first.

@@ -7,10 +7,7 @@ impl Session {
         let Some(topic) = self.resolve_topic(now, &publish) else {
             return;
         };
-        let publish = Publish {
-            topic: Bytes::copy_from_slice(topic.as_bytes()),
-            ..publish
-        };
+        let publish = Publish { topic: Bytes::copy_from_slice(topic.as_bytes()), ..publish };
         if self.stopping.is_some() {
             return;
         }
@@ -25,10 +22,7 @@ impl Session {
         let outstanding = self.inbound.outstanding() + self.held.len();
         let is_v5 = self.config.broker.protocol == Protocol::V5;
         if is_v5 && self.held_max() * RECEIVE_MAXIMUM_TOLERANCE < outstanding {
-            let text = format!(
-                "{outstanding} outstanding, {} were allowed",
-                self.config.receive_maximum
-            );
+            let text = format!("{outstanding} outstanding, {} were allowed", self.config.receive_maximum);
             self.give_up(now, 0x93, "receive-maximum-exceeded", text);
         }
     }
@@ -43,17 +37,15 @@ impl Session {
         if let Some(count) = self.received_by_qos.get_mut(publish.qos as usize) {
             *count += 1;
         }
-        self.wire
-            .outputs
-            .push_back(SessionOutput::Publish(ReceivedPublish {
-                topic,
-                payload: publish.payload,
-                qos: publish.qos,
-                retain: publish.retain,
-                user_properties: publish.user_properties,
-                response_topic: publish.response_topic,
-                correlation_data: publish.correlation_data,
-            }));
+        self.wire.outputs.push_back(SessionOutput::Publish(ReceivedPublish {
+            topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            user_properties: publish.user_properties,
+            response_topic: publish.response_topic,
+            correlation_data: publish.correlation_data,
+        }));
     }
 
     /// The topic name behind an alias or in the packet; `None` if the broker broke the protocol.
@@ -83,12 +75,7 @@ impl Session {
             }
         };
         if topic.is_none() {
-            self.give_up(
-                now,
-                0x94,
-                "broker-broke-protocol",
-                "a PUBLISH without topic".to_owned(),
-            );
+            self.give_up(now, 0x94, "broker-broke-protocol", "a PUBLISH without topic".to_owned());
         }
         self.last_topic.clone_from(&topic);
         topic

@@ -16,10 +16,7 @@ impl Session {
     pub(super) fn connect(&mut self, now: Instant) {
         self.last_connection.0 += 1;
         let connection = self.last_connection;
-        self.link = Link::Opening {
-            connection,
-            since: now,
-        };
+        self.link = Link::Opening { connection, since: now };
         self.wire.outputs.push_back(SessionOutput::Connect { connection });
     }
 
@@ -27,10 +24,7 @@ impl Session {
         if !matches!(self.link, Link::Opening { connection: opening, .. } if opening == connection) {
             return;
         }
-        self.link = Link::Greeting {
-            connection,
-            since: now,
-        };
+        self.link = Link::Greeting { connection, since: now };
         let config = &self.config;
         self.wire.send(&Packet::Connect(Connect {
             protocol: config.broker.protocol,
@@ -42,10 +36,7 @@ impl Session {
             packet_bytes_max: Some(config.packet_bytes_max),
             topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
             login: config.user.clone().map(|user| {
-                let password = config
-                    .password
-                    .as_ref()
-                    .map_or(String::new(), |secret| secret.0.clone());
+                let password = config.password.as_ref().map_or(String::new(), |secret| secret.0.clone());
                 (user, password)
             }),
         }));
@@ -54,8 +45,7 @@ impl Session {
 
     pub(super) fn on_connack(&mut self, now: Instant, connection: ConnectionNumber, ack: &ConnAck) {
         if ack.reason != 0 {
-            self.wire
-                .error("connect-refused", format!("the broker says 0x{:02X}", ack.reason));
+            self.wire.error("connect-refused", format!("the broker says 0x{:02X}", ack.reason));
             self.close(now);
             return;
         }
@@ -63,8 +53,7 @@ impl Session {
             self.clean_start = false;
             if self.config.broker.protocol == Protocol::V311 {
                 // A clean session of 3.1.1 ends with its connection: it has done its work.
-                self.wire
-                    .event("clean-start", "the broker's old session is discarded");
+                self.wire.event("clean-start", "the broker's old session is discarded");
                 self.disconnect(0);
                 self.connect(now);
                 return;
@@ -75,14 +64,8 @@ impl Session {
             self.keep_alive = Duration::from_secs(u64::from(seconds));
         }
         let expiry = self.config.session_expiry.as_secs();
-        if ack
-            .session_expiry_seconds
-            .is_some_and(|granted| u64::from(granted) < expiry)
-        {
-            self.wire.error(
-                "session-expiry-lowered",
-                "the broker forgets the session earlier than asked",
-            );
+        if ack.session_expiry_seconds.is_some_and(|granted| u64::from(granted) < expiry) {
+            self.wire.error("session-expiry-lowered", "the broker forgets the session earlier than asked");
         }
         self.wire.connection = Some(connection);
         self.aliases = vec![None; usize::from(TOPIC_ALIAS_MAXIMUM)];
@@ -90,10 +73,7 @@ impl Session {
         self.last_sent = now;
         self.subscriptions.connected();
         if ack.session_present && self.incarnation != 0 {
-            self.link = Link::Ready {
-                connection,
-                since: now,
-            };
+            self.link = Link::Ready { connection, since: now };
         } else {
             let record = self.begin_incarnation(now, ack.session_present);
             self.link = Link::Preparing { connection, record };
@@ -132,14 +112,10 @@ impl Session {
     }
 
     pub(super) fn on_disconnect(&mut self, now: Instant, reason: u8) {
-        self.wire
-            .error("broker-disconnects", format!("the broker says 0x{reason:02X}"));
+        self.wire.error("broker-disconnects", format!("the broker says 0x{reason:02X}"));
         self.close(now);
         if reason == SESSION_TAKEN_OVER {
-            self.wire.error(
-                "session-taken-over",
-                format!("another client is {}", self.config.client_id),
-            );
+            self.wire.error("session-taken-over", format!("another client is {}", self.config.client_id));
             self.link = Link::TakenOver;
         }
     }
@@ -161,9 +137,7 @@ impl Session {
         };
         self.wire.send(&Packet::Disconnect { reason });
         let bytes = self.wire.bytes.split().freeze();
-        self.wire
-            .outputs
-            .push_back(SessionOutput::Transmit { connection, bytes });
+        self.wire.outputs.push_back(SessionOutput::Transmit { connection, bytes });
         self.wire.outputs.push_back(SessionOutput::Close { connection });
         self.forget_connection();
     }
@@ -182,22 +156,13 @@ impl Session {
             self.backoff.reset();
         }
         self.forget_connection();
-        self.link = Link::Waiting {
-            until: now + self.backoff.pause(),
-        };
+        self.link = Link::Waiting { until: now + self.backoff.pause() };
     }
 
     pub(super) fn forget_connection(&mut self) {
-        let dropped = self
-            .held
-            .iter()
-            .filter(|publish| publish.qos == Qos::AtMostOnce)
-            .count();
+        let dropped = self.held.iter().filter(|publish| publish.qos == Qos::AtMostOnce).count();
         if 0 < dropped {
-            self.wire.event(
-                "qos-0-dropped",
-                format!("{dropped} records held by the closed intake"),
-            );
+            self.wire.event("qos-0-dropped", format!("{dropped} records held by the closed intake"));
         }
         self.held.clear();
         self.input.clear();

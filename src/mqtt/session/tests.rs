@@ -11,12 +11,7 @@ use world::{Faults, World};
 pub(super) fn config(name: &'static str, protocol: Protocol, role: Role) -> SessionConfig {
     SessionConfig {
         name: crate::address::TypeName::from_static(name),
-        broker: BrokerPlace {
-            host: "broker".into(),
-            port: 1883,
-            protocol,
-            tls: None,
-        },
+        broker: BrokerPlace { host: "broker".into(), port: 1883, protocol, tls: None },
         client_id: name.into(),
         session_expiry: std::time::Duration::from_secs(3600),
         user: None,
@@ -30,11 +25,7 @@ pub(super) fn config(name: &'static str, protocol: Protocol, role: Role) -> Sess
 
 pub(super) fn ingress(protocol: Protocol, qos: Qos, filters: &[&str]) -> SessionConfig {
     let subscriptions = filters.iter().map(|filter| Subscription {
-        pattern: TopicPattern {
-            text: (*filter).into(),
-            filter: (*filter).into(),
-            levels: vec![],
-        },
+        pattern: TopicPattern { text: (*filter).into(), filter: (*filter).into(), levels: vec![] },
         qos,
         retained: Retained::Taken,
         format: Format::Raw,
@@ -48,12 +39,7 @@ pub(super) fn ingress(protocol: Protocol, qos: Qos, filters: &[&str]) -> Session
 }
 
 pub(super) fn egress(protocol: Protocol, qos: Qos) -> SessionConfig {
-    let role = Role::Egress(EgressConfig {
-        topic: None,
-        qos,
-        retain: false,
-        format: Format::Raw,
-    });
+    let role = Role::Egress(EgressConfig { topic: None, qos, retain: false, format: Format::Raw });
     config("test/out", protocol, role)
 }
 
@@ -77,16 +63,8 @@ fn expected() -> Vec<String> {
 fn qos_2_is_exactly_once_and_in_order_when_connections_break() {
     for protocol in [Protocol::V5, Protocol::V311] {
         for seed in 0..150 {
-            let faults = Faults {
-                breaks: 30,
-                crashes: 0,
-                restarts: 0,
-            };
-            assert_eq!(
-                relay(seed, protocol, Qos::ExactlyOnce, faults, false),
-                expected(),
-                "seed {seed}"
-            );
+            let faults = Faults { breaks: 30, crashes: 0, restarts: 0 };
+            assert_eq!(relay(seed, protocol, Qos::ExactlyOnce, faults, false), expected(), "seed {seed}");
         }
     }
 }
@@ -95,16 +73,8 @@ fn qos_2_is_exactly_once_and_in_order_when_connections_break() {
 fn qos_2_is_exactly_once_and_in_order_across_crashes() {
     for protocol in [Protocol::V5, Protocol::V311] {
         for seed in 0..300 {
-            let faults = Faults {
-                breaks: 10,
-                crashes: 30,
-                restarts: 5,
-            };
-            assert_eq!(
-                relay(seed, protocol, Qos::ExactlyOnce, faults, false),
-                expected(),
-                "seed {seed}"
-            );
+            let faults = Faults { breaks: 10, crashes: 30, restarts: 5 };
+            assert_eq!(relay(seed, protocol, Qos::ExactlyOnce, faults, false), expected(), "seed {seed}");
         }
     }
 }
@@ -112,16 +82,8 @@ fn qos_2_is_exactly_once_and_in_order_across_crashes() {
 #[test]
 fn the_guard_bears_a_broker_that_publishes_after_pubrel() {
     for seed in 0..300 {
-        let faults = Faults {
-            breaks: 30,
-            crashes: 10,
-            restarts: 0,
-        };
-        assert_eq!(
-            relay(seed, Protocol::V5, Qos::ExactlyOnce, faults, true),
-            expected(),
-            "seed {seed}"
-        );
+        let faults = Faults { breaks: 30, crashes: 10, restarts: 0 };
+        assert_eq!(relay(seed, Protocol::V5, Qos::ExactlyOnce, faults, true), expected(), "seed {seed}");
     }
 }
 
@@ -129,11 +91,7 @@ fn the_guard_bears_a_broker_that_publishes_after_pubrel() {
 fn qos_1_loses_nothing_across_crashes() {
     for protocol in [Protocol::V5, Protocol::V311] {
         for seed in 0..150 {
-            let faults = Faults {
-                breaks: 10,
-                crashes: 30,
-                restarts: 5,
-            };
+            let faults = Faults { breaks: 10, crashes: 30, restarts: 5 };
             relay(seed, protocol, Qos::AtLeastOnce, faults, false);
         }
     }
@@ -141,10 +99,6 @@ fn qos_1_loses_nothing_across_crashes() {
 
 #[test]
 fn qos_1_without_faults_is_in_order_and_once() {
-    let none = Faults {
-        breaks: 0,
-        crashes: 0,
-        restarts: 0,
-    };
+    let none = Faults { breaks: 0, crashes: 0, restarts: 0 };
     assert_eq!(relay(1, Protocol::V5, Qos::AtLeastOnce, none, false), expected());
 }

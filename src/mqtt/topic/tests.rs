@@ -10,11 +10,7 @@ fn pattern(text: &str) -> TopicPattern {
 fn captured(text: &str, topic: &str) -> Option<Vec<(String, String)>> {
     let pattern = pattern(text);
     let captures = pattern.captures(topic)?;
-    Some(
-        captures
-            .map(|(name, part)| (name.to_owned(), part.to_owned()))
-            .collect(),
-    )
+    Some(captures.map(|(name, part)| (name.to_owned(), part.to_owned())).collect())
 }
 
 #[test]
@@ -27,10 +23,7 @@ fn a_captured_level_is_subscribed_as_a_plus() {
         captured("{house}/fridge/{id}/#", "h/fridge/7/a/b").unwrap(),
         [("house".into(), "h".into()), ("id".into(), "7".into())]
     );
-    assert_eq!(
-        captured("fridge/{id}", "fridge/").unwrap(),
-        [("id".into(), String::new())]
-    );
+    assert_eq!(captured("fridge/{id}", "fridge/").unwrap(), [("id".into(), String::new())]);
     assert_eq!(captured("fridge/{id}", "fridge"), None);
     assert_eq!(captured("fridge/{id}", "fridge/1/2"), None);
 }
@@ -41,32 +34,19 @@ fn what_is_no_pattern_is_told() {
         ("", "a topic has at least one character"),
         ("a/#/b", "`#` is the last level or none"),
         ("a/b+", "`b+`: a wildcard fills a whole level"),
-        (
-            "a/fridge-{id}",
-            "`fridge-{id}`: a capture is a whole level of the form `{name}`",
-        ),
+        ("a/fridge-{id}", "`fridge-{id}`: a capture is a whole level of the form `{name}`"),
         ("a/{id", "`{id`: a capture is a whole level of the form `{name}`"),
-        (
-            "a/{}",
-            "`` is no name of a capture: letters, digits, `_` and `-`, a letter first",
-        ),
+        ("a/{}", "`` is no name of a capture: letters, digits, `_` and `-`, a letter first"),
         ("{a}/{a}", "the capture `a` occurs twice"),
         ("$share/g", "a shared subscription is `$share/group/filter`"),
         ("$share//a", "a shared subscription is `$share/group/filter`"),
         ("$share", "a shared subscription is `$share/group/filter`"),
         ("a\0", "a topic has no NUL character"),
     ] {
-        assert_eq!(
-            TopicPattern::parse(text).unwrap_err().to_string(),
-            error,
-            "{text}"
-        );
+        assert_eq!(TopicPattern::parse(text).unwrap_err().to_string(), error, "{text}");
     }
     let long = "x".repeat(TOPIC_BYTES_MAX + 1);
-    assert_eq!(
-        TopicPattern::parse(&long),
-        Err(TopicError::TooLong { bytes: long.len() })
-    );
+    assert_eq!(TopicPattern::parse(&long), Err(TopicError::TooLong { bytes: long.len() }));
 }
 
 #[test]
@@ -88,15 +68,9 @@ fn a_template_is_filled_with_its_caller() {
         "there is no placeholder `{caller.ID}`; there are `{caller.id}`, `{caller.type}`, `{caller.namespace}`"
     );
     let wild = Address::new(TypeName::from_static("a/b"), "#").unwrap();
-    assert_eq!(
-        fill_template("out/{caller.id}", Some(&wild)),
-        Err(TopicError::WildcardInName)
-    );
+    assert_eq!(fill_template("out/{caller.id}", Some(&wild)), Err(TopicError::WildcardInName));
     let nobody = Address::new(TypeName::from_static("a/b"), "").unwrap();
-    assert_eq!(
-        fill_template("{caller.id}", Some(&nobody)),
-        Err(TopicError::Empty)
-    );
+    assert_eq!(fill_template("{caller.id}", Some(&nobody)), Err(TopicError::Empty));
 }
 
 /// MQTT 4.7, straight from the text and recursively.

@@ -5,9 +5,9 @@ use std::io;
 use embassy_time::Instant;
 
 use crate::node::NodeInput;
-use crate::store::{StoreCommand, StoreEvent};
 use crate::sim::broker::{BrokerInput, BrokerSettings};
 use crate::sim::disk::Fault;
+use crate::store::{StoreCommand, StoreEvent};
 use crate::worker::io::{ChannelItem, WorkerIndex};
 
 #[cfg(test)]
@@ -33,12 +33,8 @@ impl Simulation {
     /// The board's connections end; what the broker knows stays.
     pub fn restart_broker(&mut self) {
         self.counts.broker_restarts += 1;
-        let client_ids: Vec<String> = self
-            .application
-            .sessions
-            .iter()
-            .map(|session| session.client_id.clone())
-            .collect();
+        let client_ids: Vec<String> =
+            self.application.sessions.iter().map(|session| session.client_id.clone()).collect();
         for client_id in client_ids {
             self.broker.disconnect(self.now, &client_id, SERVER_SHUTTING_DOWN);
         }
@@ -88,13 +84,8 @@ impl Simulation {
         if dies {
             self.disk.plan(operation + self.random.u64(0..6), Fault::Crash);
         } else if self.chance(self.plan.faults.store_fails_one_in) {
-            let kind = if self.random.bool() {
-                io::ErrorKind::StorageFull
-            } else {
-                io::ErrorKind::Other
-            };
-            self.disk
-                .plan(operation + self.random.u64(0..4), Fault::Fails(kind));
+            let kind = if self.random.bool() { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            self.disk.plan(operation + self.random.u64(0..4), Fault::Fails(kind));
         }
         // A full or read-only disk stays so until a later command finds it well again.
         if self.chance(self.plan.faults.disk_refuses_one_in) {

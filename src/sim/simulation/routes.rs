@@ -30,11 +30,7 @@ impl Simulation {
                     tell(self, WorkerIndex(worker), WorkerInput::Folded { epoch });
                 }
             }
-            NodeOutput::Synced {
-                worker,
-                session,
-                record,
-            } => {
+            NodeOutput::Synced { worker, session, record } => {
                 tell(self, worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
@@ -57,72 +53,32 @@ impl Simulation {
             WorkerOutput::Channel { to, items } => {
                 let at = self.arrival_of_items(worker, to, &items);
                 let input = WorkerInput::Channel { from: worker, items };
-                self.schedule_at(
-                    at,
-                    Event::Worker {
-                        start,
-                        worker: to,
-                        input,
-                    },
-                );
+                self.schedule_at(at, Event::Worker { start, worker: to, input });
             }
             WorkerOutput::Activity(activity) => to_node(self, NodeInput::Activity { worker, activity }),
             WorkerOutput::Section { epoch, sections } => {
                 #[cfg(test)]
                 let sections = self.sabotaged.sections(self.plan.sabotage, worker, sections);
                 self.watch.section(epoch, self.workers(), sections.is_empty());
-                to_node(
-                    self,
-                    NodeInput::Section {
-                        worker,
-                        epoch,
-                        sections,
-                    },
-                );
+                to_node(self, NodeInput::Section { worker, epoch, sections });
             }
-            WorkerOutput::Record {
-                session,
-                number,
-                deadline,
-                key,
-                value,
-            } => {
+            WorkerOutput::Record { session, number, deadline, key, value } => {
                 #[cfg(test)]
                 if self.plan.sabotage == Sabotage::TellsRecordsBeforeSync {
                     let at = self.arrival(Pipe::FromNode(worker));
-                    let input = WorkerInput::Synced {
-                        session,
-                        record: number,
-                    };
+                    let input = WorkerInput::Synced { session, record: number };
                     self.schedule_at(at, Event::Worker { start, worker, input });
                 }
-                to_node(
-                    self,
-                    NodeInput::Record {
-                        worker,
-                        session,
-                        number,
-                        deadline,
-                        key,
-                        value,
-                    },
-                );
+                to_node(self, NodeInput::Record { worker, session, number, deadline, key, value });
             }
             WorkerOutput::FoldWanted => to_node(self, NodeInput::FoldWanted),
             WorkerOutput::Connect { session, connection } => self.open_link(session, connection),
-            WorkerOutput::Transmit {
-                session,
-                connection,
-                bytes,
-            } => {
+            WorkerOutput::Transmit { session, connection, bytes } => {
                 if let Some(link) = self.link_of(session, connection) {
                     let name = self.application.sessions[session.0].name.clone();
                     self.watch.transmitted(session, name.as_str(), &bytes);
                     let at = self.arrival(Pipe::ToBroker(link));
-                    let input = BrokerInput::Received {
-                        connection: link,
-                        bytes,
-                    };
+                    let input = BrokerInput::Received { connection: link, bytes };
                     self.schedule_at(at, Event::Broker(input));
                     if self.chance(self.plan.disconnect_one_in) {
                         self.counts.disconnects += 1;
@@ -143,41 +99,23 @@ impl Simulation {
     fn open_link(&mut self, session: SessionIndex, connection: ConnectionNumber) {
         let link = self.new_link();
         let start = self.start;
-        self.links.insert(
-            link,
-            Link {
-                session,
-                connection,
-                start,
-            },
-        );
+        self.links.insert(link, Link { session, connection, start });
         let at = self.arrival(Pipe::ToBroker(link));
         self.schedule_at(at, Event::Broker(BrokerInput::Accepted { connection: link }));
         let worker = self.owner(session);
-        let input = WorkerInput::Session {
-            session,
-            input: SessionInput::Connected { connection },
-        };
+        let input = WorkerInput::Session { session, input: SessionInput::Connected { connection } };
         self.schedule_at(at, Event::Worker { start, worker, input });
     }
 
     /// Breaks a connection: the board hears of it at once, the broker when all that is under way to it has come or was lost.
     pub(super) fn close_link(&mut self, link: u64, cause: &str) {
-        let Some(Link {
-            session,
-            connection,
-            start,
-        }) = self.links.remove(&link)
-        else {
+        let Some(Link { session, connection, start }) = self.links.remove(&link) else {
             return;
         };
         self.lose_tail(link);
         let at = self.arrival(Pipe::ToBroker(link));
         self.schedule_at(at, Event::Broker(BrokerInput::Closed { connection: link }));
-        let input = SessionInput::Disconnected {
-            connection,
-            cause: cause.to_owned(),
-        };
+        let input = SessionInput::Disconnected { connection, cause: cause.to_owned() };
         let worker = self.owner(session);
         let input = WorkerInput::Session { session, input };
         let at = self.arrival(Pipe::FromBroker(link));
@@ -189,28 +127,18 @@ impl Simulation {
             client.handle_bytes(&bytes);
             return;
         }
-        let Some(Link {
-            session,
-            connection,
-            start,
-        }) = self.links.get(&link)
-        else {
+        let Some(Link { session, connection, start }) = self.links.get(&link) else {
             return;
         };
         let (session, connection, start) = (*session, *connection, *start);
         let worker = self.owner(session);
         #[cfg(test)]
-        let bytes = self.sabotaged.from_broker(self.plan.sabotage, bytes);
+        let bytes = self.sabotaged.alter_from_broker(self.plan.sabotage, bytes);
         if let Some(board) = &self.board {
-            self.watch
-                .received(session, board.workers[worker.0].working_epoch(), &bytes);
+            self.watch.received(session, board.workers[worker.0].working_epoch(), &bytes);
         }
         let input = SessionInput::Received { connection, bytes };
-        self.handle(Event::Worker {
-            start,
-            worker,
-            input: WorkerInput::Session { session, input },
-        });
+        self.handle(Event::Worker { start, worker, input: WorkerInput::Session { session, input } });
         if self.chance(self.plan.disconnect_one_in) {
             self.counts.disconnects += 1;
             self.close_link(link, "the network failed");
@@ -225,13 +153,7 @@ impl Simulation {
             match output {
                 BrokerOutput::Transmit { connection, bytes } => {
                     let at = self.arrival(Pipe::FromBroker(connection));
-                    self.schedule_at(
-                        at,
-                        Event::FromBroker {
-                            link: connection,
-                            bytes,
-                        },
-                    );
+                    self.schedule_at(at, Event::FromBroker { link: connection, bytes });
                 }
                 BrokerOutput::Close { connection } => {
                     let at = self.arrival(Pipe::FromBroker(connection));
@@ -246,10 +168,7 @@ impl Simulation {
             while let Some(bytes) = self.clients[at].1.poll_output() {
                 let connection = self.clients[at].0;
                 let arrives = self.arrival(Pipe::ToBroker(connection));
-                self.schedule_at(
-                    arrives,
-                    Event::Broker(BrokerInput::Received { connection, bytes }),
-                );
+                self.schedule_at(arrives, Event::Broker(BrokerInput::Received { connection, bytes }));
             }
         }
     }

@@ -87,11 +87,8 @@ impl Sabotaged {
         let mut said = self.deferred.remove(&worker).unwrap_or_default();
         let mut deferred = BTreeMap::new();
         let read = read_sections(&sections, |key, value| {
-            let kind = KINDS_START.and_then(|at| {
-                Kind::ALL
-                    .into_iter()
-                    .find(|kind| key.get(at) == Some(&(*kind as u8)))
-            });
+            let kind = KINDS_START
+                .and_then(|at| Kind::ALL.into_iter().find(|kind| key.get(at) == Some(&(*kind as u8))));
             let value = value.map(<[u8]>::to_vec);
             if !kind.is_some_and(|kind| is_touched(kind, value.is_none())) {
                 said.insert(key.to_vec(), value);
@@ -103,9 +100,7 @@ impl Sabotaged {
         self.deferred.insert(worker, deferred);
         let mut frame = FrameBuilder::default();
         for (key, value) in &said {
-            let Some(key) = Key::decode(key) else {
-                unreachable!("a key came out of a frame")
-            };
+            let Some(key) = Key::decode(key) else { unreachable!("a key came out of a frame") };
             match value {
                 Some(value) => frame.put(&key, |out| out.extend_from_slice(value)),
                 None => frame.delete(&key),
@@ -117,7 +112,7 @@ impl Sabotaged {
     }
 
     /// What the board reads of what the broker sent.
-    pub(super) fn from_broker(&mut self, sabotage: Sabotage, bytes: Bytes) -> Bytes {
+    pub(super) fn alter_from_broker(&mut self, sabotage: Sabotage, bytes: Bytes) -> Bytes {
         if sabotage != Sabotage::FreesPacketId {
             return bytes;
         }

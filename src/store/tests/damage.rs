@@ -19,18 +19,12 @@ fn a_full_disk_is_a_state() {
     assert!(store.status().latched.is_some());
     let files = disk.names();
     for _ in 0..5 {
-        assert!(matches!(
-            store.handle(StoreCommand::Rewrite),
-            StoreEvent::Failed { .. }
-        ));
+        assert!(matches!(store.handle(StoreCommand::Rewrite), StoreEvent::Failed { .. }));
     }
     assert_eq!(disk.names(), files, "no garbage");
     assert!(!append(&mut store, vec![frame(epoch + 1)]), "latched");
     disk.set_space(None);
-    assert!(matches!(
-        store.handle(StoreCommand::Rewrite),
-        StoreEvent::Appended { .. }
-    ));
+    assert!(matches!(store.handle(StoreCommand::Rewrite), StoreEvent::Appended { .. }));
     assert!(store.status().latched.is_none());
     disk.crash(Crash::LosesUnsynced);
     let (_, seen) = open(&disk, &base, 2).unwrap();
@@ -43,15 +37,10 @@ fn a_read_only_disk_is_a_state() {
     let (disk, base, mut store) = written(5);
     disk.set_read_only(true);
     let event = store.handle(StoreCommand::Append(vec![frame(6)]));
-    let StoreEvent::Failed { failure, .. } = event else {
-        panic!("{event:?}")
-    };
+    let StoreEvent::Failed { failure, .. } = event else { panic!("{event:?}") };
     assert_eq!(failure, StoreFailure::ReadOnly);
     disk.set_read_only(false);
-    assert!(matches!(
-        store.handle(StoreCommand::Rewrite),
-        StoreEvent::Appended { .. }
-    ));
+    assert!(matches!(store.handle(StoreCommand::Rewrite), StoreEvent::Appended { .. }));
     let (_, seen) = open(&disk, &base, 2).unwrap();
     assert_eq!(seen.recovered.epoch, Epoch(6));
 }
@@ -110,10 +99,7 @@ fn session_records_behind_a_corruption_are_kept() {
     assert!(append(&mut store, vec![frame(5)]));
     drop(store);
     let (name, offset, ..) = entries(&disk)[1].clone();
-    assert!(
-        disk.flip(&name, offset, 0),
-        "the length: where the next begins is not told"
-    );
+    assert!(disk.flip(&name, offset, 0), "the length: where the next begins is not told");
     for entropy in 2..4 {
         let (_, seen) = open(&disk, &base, entropy).unwrap();
         assert_eq!(seen.recovered.epoch, Epoch(1));

@@ -66,12 +66,7 @@ impl Bench {
                 }
                 SessionOutput::Close { .. } => self.closed = true,
                 SessionOutput::Publish(publish) => self.published.push(publish),
-                SessionOutput::Record {
-                    number,
-                    deadline,
-                    key,
-                    value,
-                } => {
+                SessionOutput::Record { number, deadline, key, value } => {
                     self.log.push((key.clone(), Some(value.clone())));
                     self.records.push((number, deadline, key, value));
                 }
@@ -91,10 +86,7 @@ impl Bench {
         let mut bytes = BytesMut::new();
         codec::write(packet, self.protocol, &mut bytes);
         let connection = self.connection;
-        self.input(SessionInput::Received {
-            connection,
-            bytes: bytes.freeze(),
-        });
+        self.input(SessionInput::Received { connection, bytes: bytes.freeze() });
     }
 
     pub(super) fn sync(&mut self) {
@@ -154,17 +146,12 @@ impl Bench {
 
     pub(super) fn commit(&mut self) {
         self.cut();
-        self.input(SessionInput::Committed {
-            epoch: Epoch(self.epoch),
-        });
+        self.input(SessionInput::Committed { epoch: Epoch(self.epoch) });
     }
 
     pub(super) fn lose_connection(&mut self) {
         let connection = self.connection;
-        self.input(SessionInput::Disconnected {
-            connection,
-            cause: "gone".into(),
-        });
+        self.input(SessionInput::Disconnected { connection, cause: "gone".into() });
         self.sent.clear();
         self.now = self.session.poll_timeout().unwrap();
         self.session.handle_timeout(self.now);

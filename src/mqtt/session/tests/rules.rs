@@ -22,18 +22,12 @@ fn held_subscriptions_are_not_asked_for_again_and_dropped_ones_are_unsubscribed(
     );
     same.connack(true);
     assert!(matches!(same.said()[..], [Packet::Connect(_)]));
-    let mut other = Bench::recover(
-        ingress(Protocol::V5, Qos::ExactlyOnce, &["new"]),
-        SessionStart::Resume,
-        first.log,
-    );
+    let mut other =
+        Bench::recover(ingress(Protocol::V5, Qos::ExactlyOnce, &["new"]), SessionStart::Resume, first.log);
     other.connack(true);
     let filters = vec!["in/+".to_owned()];
     assert_eq!(other.said()[1..], [Packet::Unsubscribe { id: 65_535, filters }]);
-    other.receive(&Packet::UnsubAck {
-        id: 65_535,
-        reasons: vec![0],
-    });
+    other.receive(&Packet::UnsubAck { id: 65_535, reasons: vec![0] });
     assert!(matches!(&other.said()[..], [Packet::Subscribe { filters, .. }] if filters[0].filter == "new"));
 }
 
@@ -43,10 +37,7 @@ fn a_refused_subscription_is_told_and_asked_again_later() {
     bench.connack(false);
     bench.sync();
     bench.said();
-    bench.receive(&Packet::SubAck {
-        id: 65_535,
-        reasons: vec![0x87, 1],
-    });
+    bench.receive(&Packet::SubAck { id: 65_535, reasons: vec![0x87, 1] });
     assert_eq!(bench.events, ["subscription-refused", "qos-granted-lower"]);
     assert_eq!(bench.said(), []);
     for _ in 0..20 {
@@ -82,11 +73,7 @@ fn pubrel_waits_50_ms_unless_half_the_window_is_owed() {
     bench.commit();
     for id in 1..=5 {
         bench.receive(&Packet::PubRel { id, reason: 0 });
-        let wait = if id < 5 {
-            Duration::from_millis(50)
-        } else {
-            Duration::from_ticks(0)
-        };
+        let wait = if id < 5 { Duration::from_millis(50) } else { Duration::from_ticks(0) };
         assert_eq!(bench.records.last().unwrap().1, bench.now + wait, "id {id}");
     }
 }
@@ -103,11 +90,7 @@ fn a_repeat_of_an_accepted_id_is_not_processed_again() {
         bench.said();
         bench.publish_in(7, qos, true, "x");
         assert_eq!(bench.published.len(), 1);
-        let expected = if qos == Qos::ExactlyOnce {
-            PUBREC_7
-        } else {
-            Packet::PubAck { id: 7, reason: 0 }
-        };
+        let expected = if qos == Qos::ExactlyOnce { PUBREC_7 } else { Packet::PubAck { id: 7, reason: 0 } };
         assert_eq!(bench.said(), [expected]);
     }
 }
@@ -130,10 +113,7 @@ fn the_guard_swallows_a_repeat_until_the_broker_has_our_pubcomp() {
     bench.lose_connection();
     bench.connack(true);
     bench.publish_in(7, Qos::ExactlyOnce, true, "x");
-    assert_eq!(
-        (bench.published.len(), bench.events.last()),
-        (1, Some(&"guard-hit"))
-    );
+    assert_eq!((bench.published.len(), bench.events.last()), (1, Some(&"guard-hit")));
     bench.receive(&PUBREL_7);
     bench.said();
     let completed = bench.now;
@@ -225,10 +205,7 @@ fn a_refused_entry_is_a_dead_letter_of_the_working_epoch_and_stalls_nothing() {
     assert_eq!(bench.said(), [Packet::PubRel { id: 2, reason: 0 }]);
     let log_before = bench.log.len();
     bench.cut();
-    let deleted: Vec<_> = bench.log[log_before..]
-        .iter()
-        .filter(|(_, value)| value.is_none())
-        .collect();
+    let deleted: Vec<_> = bench.log[log_before..].iter().filter(|(_, value)| value.is_none()).collect();
     assert_eq!(deleted.len(), 1);
     let config = egress(Protocol::V5, Qos::ExactlyOnce);
     let again = Bench::recover(config, SessionStart::Resume, bench.log);
@@ -266,11 +243,7 @@ fn a_lost_session_is_a_new_incarnation_and_unfinished_output_is_put_again() {
     bench.connack(false);
     bench.sync();
     assert!(bench.events.contains(&"session-lost"));
-    assert_eq!(
-        publishes(&bench.said()),
-        [],
-        "not before it is committed under the new number"
-    );
+    assert_eq!(publishes(&bench.said()), [], "not before it is committed under the new number");
     // Both before and after that commit, a restart knows what is unfinished.
     let config = || egress(Protocol::V5, Qos::ExactlyOnce);
     let mut early = Bench::recover(config(), SessionStart::Resume, bench.log.clone());
@@ -293,11 +266,8 @@ fn a_lost_session_forgets_what_was_accepted() {
     bench.publish_in(7, Qos::ExactlyOnce, false, "x");
     assert_eq!(bench.published.len(), 2);
     bench.commit();
-    let again = Bench::recover(
-        ingress(Protocol::V5, Qos::ExactlyOnce, &["in/+"]),
-        SessionStart::Resume,
-        bench.log,
-    );
+    let again =
+        Bench::recover(ingress(Protocol::V5, Qos::ExactlyOnce, &["in/+"]), SessionStart::Resume, bench.log);
     assert_eq!(again.session.status().accepted_unfinished, 1);
 }
 
@@ -306,11 +276,7 @@ fn a_clean_start_empties_what_the_broker_knows_of_an_egress() {
     let mut bench = speaker();
     bench.input(out(Qos::ExactlyOnce, "a"));
     bench.commit();
-    let mut clean = Bench::recover(
-        egress(Protocol::V5, Qos::ExactlyOnce),
-        SessionStart::Clean,
-        bench.log,
-    );
+    let mut clean = Bench::recover(egress(Protocol::V5, Qos::ExactlyOnce), SessionStart::Clean, bench.log);
     clean.connack(false);
     assert!(matches!(&clean.said()[0], Packet::Connect(connect) if connect.clean_start));
     clean.sync();
@@ -370,19 +336,13 @@ fn a_broker_far_beyond_our_receive_maximum_is_disconnected() {
 #[test]
 fn an_alias_stands_for_its_topic() {
     let mut bench = listener();
-    let named = Publish {
-        alias: Some(3),
-        ..publish(1, Qos::AtLeastOnce, false, "in/x", "a")
-    };
+    let named = Publish { alias: Some(3), ..publish(1, Qos::AtLeastOnce, false, "in/x", "a") };
     let mut bytes = BytesMut::new();
     // Written by hand: topic, id, properties (alias 3).
     bytes.extend_from_slice(b"\x32\x0D\x00\x04in/x\x00\x01\x03\x23\x00\x03a");
     bytes.extend_from_slice(b"\x32\x09\x00\x00\x00\x02\x03\x23\x00\x03b");
     let connection = bench.connection;
-    bench.input(SessionInput::Received {
-        connection,
-        bytes: bytes.freeze(),
-    });
+    bench.input(SessionInput::Received { connection, bytes: bytes.freeze() });
     let topics: Vec<&str> = bench.published.iter().map(|publish| &*publish.topic).collect();
     assert_eq!(topics, [std::str::from_utf8(&named.topic).unwrap(); 2]);
 }
@@ -425,10 +385,7 @@ fn stop_finishes_what_is_committed_and_disconnects() {
 #[test]
 fn packet_ids_follow_entry_numbers() {
     use crate::mqtt::outbound::packet_id;
-    assert_eq!(
-        [packet_id(0), packet_id(65_533), packet_id(65_534)],
-        [1, 65_534, 1]
-    );
+    assert_eq!([packet_id(0), packet_id(65_533), packet_id(65_534)], [1, 65_534, 1]);
 }
 
 #[test]
@@ -457,10 +414,7 @@ fn a_record_that_is_not_durable_releases_nothing() {
     assert_eq!(bench.said(), []);
     bench.input(SessionInput::Synced { record: first });
     let said = bench.said();
-    assert!(
-        said.iter().all(|packet| *packet == PUBCOMP_7) && !said.is_empty(),
-        "{said:?}"
-    );
+    assert!(said.iter().all(|packet| *packet == PUBCOMP_7) && !said.is_empty(), "{said:?}");
 }
 
 #[test]

@@ -17,12 +17,7 @@ pub(super) struct Faults {
 
 enum Logged {
     Frame(Vec<u8>),
-    Record {
-        session: usize,
-        number: u64,
-        key: Vec<u8>,
-        value: Vec<u8>,
-    },
+    Record { session: usize, number: u64, key: Vec<u8>, value: Vec<u8> },
 }
 
 #[derive(Default)]
@@ -60,14 +55,8 @@ const SUBSCRIBER: u64 = 2;
 
 impl World {
     pub(super) fn new(seed: u64, protocol: Protocol, qos: Qos, faults: Faults, mistake: bool) -> Self {
-        let settings = BrokerSettings {
-            publishes_after_pubrel: mistake,
-            ..BrokerSettings::default()
-        };
-        let configs = [
-            Arc::new(ingress(protocol, qos, &["in/+"])),
-            Arc::new(egress(protocol, qos)),
-        ];
+        let settings = BrokerSettings { publishes_after_pubrel: mistake, ..BrokerSettings::default() };
+        let configs = [Arc::new(ingress(protocol, qos, &["in/+"])), Arc::new(egress(protocol, qos))];
         let mut world = Self {
             random: seed,
             now: Instant::from_secs(1000),
@@ -93,10 +82,8 @@ impl World {
     }
 
     fn chance(&mut self, below: usize) -> usize {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.random >> 33).unwrap() % below.max(1)
     }
 
@@ -150,11 +137,7 @@ impl World {
         match output {
             SessionOutput::Connect { connection } => {
                 self.next_pipe += 1;
-                let pipe = Pipe {
-                    session,
-                    connection,
-                    ..Pipe::default()
-                };
+                let pipe = Pipe { session, connection, ..Pipe::default() };
                 let number = self.next_pipe;
                 self.pipes.insert(number, pipe);
                 self.broker_input(BrokerInput::Accepted { connection: number });
@@ -182,14 +165,9 @@ impl World {
                 };
                 self.input(1, SessionInput::Send(record));
             }
-            SessionOutput::Record {
-                number, key, value, ..
-            } => self.log.push(Logged::Record {
-                session,
-                number,
-                key,
-                value,
-            }),
+            SessionOutput::Record { number, key, value, .. } => {
+                self.log.push(Logged::Record { session, number, key, value })
+            }
             SessionOutput::Refused { .. } => panic!("nothing is refused here"),
             SessionOutput::Event(event) => {
                 *self.events.entry(event.kind).or_default() += 1;
@@ -218,14 +196,12 @@ impl World {
         self.broker.handle_input(self.now, input);
         while let Some(output) = self.broker.poll_output() {
             match output {
-                BrokerOutput::Transmit {
-                    connection: PUBLISHER,
-                    bytes,
-                } => self.publisher.extend_from_slice(&bytes),
-                BrokerOutput::Transmit {
-                    connection: SUBSCRIBER,
-                    bytes,
-                } => self.subscriber.extend_from_slice(&bytes),
+                BrokerOutput::Transmit { connection: PUBLISHER, bytes } => {
+                    self.publisher.extend_from_slice(&bytes)
+                }
+                BrokerOutput::Transmit { connection: SUBSCRIBER, bytes } => {
+                    self.subscriber.extend_from_slice(&bytes)
+                }
                 BrokerOutput::Transmit { connection, bytes } => {
                     if let Some(pipe) = self.pipes.get_mut(&connection) {
                         pipe.down.extend(bytes);
@@ -238,10 +214,7 @@ impl World {
 
     fn break_pipe(&mut self, pipe: u64) {
         if let Some(pipe) = self.pipes.remove(&pipe) {
-            let input = SessionInput::Disconnected {
-                connection: pipe.connection,
-                cause: "broken".into(),
-            };
+            let input = SessionInput::Disconnected { connection: pipe.connection, cause: "broken".into() };
             self.input(pipe.session, input);
         }
     }
@@ -254,10 +227,7 @@ impl World {
     fn client(&mut self, connection: u64, packet: &Packet) {
         let mut bytes = BytesMut::new();
         codec::write(packet, Protocol::V5, &mut bytes);
-        self.broker_input(BrokerInput::Received {
-            connection,
-            bytes: bytes.freeze(),
-        });
+        self.broker_input(BrokerInput::Received { connection, bytes: bytes.freeze() });
     }
 
     fn connect_clients(&mut self) {
@@ -295,8 +265,7 @@ impl World {
         while let Ok(Some(packet)) = codec::read(&mut self.subscriber, Protocol::V5, u32::MAX) {
             match packet {
                 Packet::Publish(publish) => {
-                    self.seen
-                        .push(String::from_utf8(publish.payload.to_vec()).unwrap());
+                    self.seen.push(String::from_utf8(publish.payload.to_vec()).unwrap());
                     let (id, reason) = (publish.id, 0);
                     match publish.qos {
                         Qos::ExactlyOnce => self.client(SUBSCRIBER, &Packet::PubRec { id, reason }),
@@ -365,11 +334,7 @@ impl World {
         self.now += Duration::from_micros((self.random >> 20) % 700);
         if is_faulty {
             let roll = self.chance(1000) as u64;
-            let Faults {
-                breaks,
-                crashes,
-                restarts,
-            } = self.faults;
+            let Faults { breaks, crashes, restarts } = self.faults;
             if roll < breaks {
                 if let Some(pipe) = self.random_pipe() {
                     self.break_both(pipe);
@@ -465,19 +430,13 @@ impl World {
     /// Time flies when nothing else can happen.
     fn timeouts(&mut self) {
         let is_quiet = self.in_flight.is_none()
-            && self
-                .pipes
-                .values()
-                .all(|pipe| pipe.up.is_empty() && pipe.down.is_empty());
+            && self.pipes.values().all(|pipe| pipe.up.is_empty() && pipe.down.is_empty());
         let wake = self.sessions.iter().filter_map(Session::poll_timeout).min();
         if let Some(wake) = wake.filter(|_| is_quiet) {
             self.now = self.now.max(wake);
         }
         for place in 0..2 {
-            if self.sessions[place]
-                .poll_timeout()
-                .is_some_and(|at| at <= self.now)
-            {
+            if self.sessions[place].poll_timeout().is_some_and(|at| at <= self.now) {
                 self.sessions[place].handle_timeout(self.now);
             }
         }
