@@ -94,3 +94,8 @@ pub use module::Module;
 pub use router::{Downstream, Router};
 pub use run::run;
 pub use typed_value::{TypedValue, Value};
+
+/// The program in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

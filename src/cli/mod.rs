@@ -62,6 +62,10 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
         return ended(demo::node(rest));
     }
     let name = std::path::Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or("fogfun");
+    if let ["--version" | "-V"] = rest {
+        say(concat!("fogfun ", env!("CARGO_PKG_VERSION")));
+        return Exit::Done;
+    }
     let top = match Top::from_args(&[name], rest) {
         Ok(top) => top,
         Err(argh::EarlyExit { output, status: Ok(()) }) => {

@@ -17,6 +17,8 @@ use crate::mqtt::config::Qos;
 
 /// Each fridge publishes once in this time.
 const READING_PERIOD: Duration = Duration::from_millis(50);
+/// A kill comes within this time behind a burst of readings, while the node works at it.
+const BEHIND_A_BURST: Duration = Duration::from_millis(2);
 /// A dead node stays dead so long, for a person to see it.
 const DEATH: Duration = Duration::from_millis(300);
 /// In the quick succession a node that was just started lives so long: it is killed while it recovers or catches up.
@@ -406,18 +408,28 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Evenly over the time, a little off at random; of three or more the third follows upon the second.
+/// Evenly over the time, a little off at random, each just behind a burst of readings, so that it hits records under way; of three
+/// or more the third follows upon the second.
 fn kill_times(begin: Instant, time: Duration, kills: u64) -> VecDeque<Instant> {
     let mut times = VecDeque::new();
     for index in 0..kills {
         let part = (index as f64 + 0.3 + 0.4 * fastrand::f64()) / kills as f64;
         let at = match (index, times.back()) {
             (2, Some(second)) => *second + SHORT_LIFE,
-            _ => begin + time.mul_f64(part),
+            _ => {
+                begin
+                    + READING_PERIOD * bursts_before(time.mul_f64(part))
+                    + BEHIND_A_BURST.mul_f64(fastrand::f64())
+            }
         };
         times.push_back(at);
     }
     times
+}
+
+/// Whole reading periods in a time.
+fn bursts_before(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / READING_PERIOD.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!     ▲                   │                       │                 │                      │
 //!     └───────────────────┴───── Disconnected ────┴─────────────────┴──────────────────────┘
 //! ```
-//! The state of the handshakes is ours ([`inbound`](super::inbound), [`outbound`](super::outbound)) and outlives connections;
+//! The state of the handshakes is ours (`inbound`, `outbound`) and outlives connections;
 //! what belongs to a connection is here. The protocol is on one page in docs/protocols/mqtt-session.md.
 //!
 //! Invariants:

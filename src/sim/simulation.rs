@@ -196,7 +196,7 @@ impl Simulation {
         simulation
     }
 
-    /// A client, by its place; afterwards call [`step`](Self::step).
+    /// A client, by its place; afterwards let time pass: [`run_until`](Self::run_until).
     pub fn client(&mut self, at: usize) -> &mut Client {
         &mut self.clients[at].1
     }
