@@ -41,8 +41,8 @@ pub const TOPIC_BYTES_MAX: usize = 65_535;
 pub const MESSAGE_ID_BYTES_MAX: usize = 128;
 /// Longest scope of a message id (a topic or a captured level), in bytes; it is part of a key of the base.
 pub const SCOPE_BYTES_MAX: usize = 256;
-/// Message ids that one scope of an ingress may remember; each costs its length and about 40 bytes in the base.
-pub const MESSAGE_IDS_REMEMBERED_MAX: u16 = 10_000;
+/// Message ids that one scope of an ingress may remember; each is 8 bytes that every record of the scope writes again.
+pub const MESSAGE_IDS_REMEMBERED_MAX: u16 = 1_024;
 /// Largest `module.yaml`, in bytes; a larger one is refused unread.
 pub const MODULE_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of a `module.yaml`; the deepest field that means something is six levels down.

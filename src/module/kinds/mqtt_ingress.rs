@@ -346,5 +346,5 @@ const BUILTIN_NAMESPACE: &str = "io.statefun.types/";
 const BUILTINS: [&str; 6] =
     [builtin::BOOL, builtin::INT, builtin::LONG, builtin::FLOAT, builtin::DOUBLE, builtin::STRING];
 
-/// A minute of a device that sends every tenth of a second: longer than a reconnect.
-const MESSAGE_IDS_REMEMBERED: u16 = 600;
+/// What a broker usually has outstanding (20), and some; each is 8 bytes that every record of the scope writes again.
+const MESSAGE_IDS_REMEMBERED: u16 = 32;
