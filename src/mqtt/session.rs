@@ -274,10 +274,10 @@ impl Session {
         self.inbound.memory_bytes() + self.outbound.memory_bytes() + self.input.len() + held.sum::<usize>()
     }
 
-    /// Is the socket to be read? Not while a 3.1.1 broker sends more than the intake can hold.
+    /// Is the socket to be read? Not while a broker sends more than a closed intake can hold.
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
-        self.config.broker.protocol == Protocol::V5 || self.held.len() < self.held_max()
+        self.held.len() < self.unread_beyond()
     }
 
     /// How the session is.
@@ -490,7 +490,8 @@ fn duration(duration: std::time::Duration) -> Duration {
 
 /// Topic aliases that the broker may use (each costs a pointer; names are shared).
 const TOPIC_ALIAS_MAXIMUM: u16 = 16;
-/// Mosquitto 2.0 exceeds our Receive Maximum when it resumes a backlog: so many times it is borne.
+/// Mosquitto 2.0 exceeds our Receive Maximum when it resumes a backlog, by the whole backlog. What it sends is accepted; a closed
+/// intake holds so many times our Receive Maximum, and the socket is not read beyond.
 const RECEIVE_MAXIMUM_TOLERANCE: usize = 2;
 /// Outstanding PUBLISHes at most, whatever the broker allows: what is under way lies in the socket's queue.
 const WINDOW_MAX: u64 = 2048;

@@ -324,13 +324,26 @@ fn a_3_1_1_broker_beyond_the_window_is_not_read() {
 }
 
 #[test]
-fn a_broker_far_beyond_our_receive_maximum_is_disconnected() {
+fn a_backlog_far_beyond_our_receive_maximum_is_taken() {
     let mut bench = listener();
-    for id in 1..=21 {
+    for id in 1..=100 {
         bench.publish_in(id, Qos::ExactlyOnce, false, "x");
     }
-    assert!(bench.closed);
-    assert_eq!(bench.said().last(), Some(&Packet::Disconnect { reason: 0x93 }));
+    assert_eq!((bench.published.len(), bench.closed, bench.session.wants_bytes()), (100, false, true));
+    assert!(bench.events.contains(&"receive-maximum-exceeded"));
+}
+
+#[test]
+fn a_backlog_far_beyond_our_receive_maximum_is_not_read_while_the_intake_is_closed() {
+    let mut bench = listener();
+    bench.input(SessionInput::Intake { open: false });
+    for id in 1..=25 {
+        assert_eq!(bench.session.wants_bytes(), id <= 20);
+        bench.publish_in(id, Qos::ExactlyOnce, false, "x");
+    }
+    assert!(!bench.closed);
+    bench.input(SessionInput::Intake { open: true });
+    assert_eq!((bench.published.len(), bench.session.wants_bytes()), (25, true));
 }
 
 #[test]
