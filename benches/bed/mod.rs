@@ -35,6 +35,9 @@ pub struct Silent;
 impl Notes for Silent {
     fn begin(&mut self, _address_hash: u64, _message_hash: u64) {}
     fn end(&mut self) {}
+    fn consumed(&mut self, _address_hash: u64, _message_hash: u64) {}
+    fn cut(&mut self) {}
+    fn committed(&mut self) {}
 }
 
 /// How a bed is made.
@@ -107,7 +110,7 @@ impl Bed {
                     application: Arc::clone(&application),
                     limits: limits.clone(),
                     seed: 1,
-                    poisoned: Vec::new(),
+                    suspects: Vec::new(),
                 };
                 Worker::new(config, reader.clone(), Silent)
             })

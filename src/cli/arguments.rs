@@ -97,7 +97,7 @@ pub(super) struct Status {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "doctor", example = "{command_name} --accept --data /var/lib/fogfun")]
 pub(super) struct Doctor {
-    /// accept the loss: the status is no longer degraded (the node must not run)
+    /// accept the loss: the status is no longer degraded
     #[argh(switch)]
     pub(super) accept: bool,
     /// the data directory (default: data)

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::{Check, Doctor, Run};
-use super::{Exit, Failure, say};
+use super::{Exit, Failure, ask, say};
 use crate::Module;
+use crate::admin::{AdminReply, AdminRequest};
 use crate::host::start::{self, Start};
 use crate::module::{Application, Board, Specification};
 
@@ -40,9 +41,10 @@ pub(super) fn doctor(arguments: &Doctor) -> Result<Exit, Failure> {
         let text = "`doctor` does one thing: --accept; `status` says what was lost";
         return Err(Failure(Exit::Usage, text.to_owned()));
     }
-    match start::accept_degraded(&Board::default(), &arguments.data)? {
-        Some(lost) => say(&format!("accepted: {lost}")),
-        None => say("nothing was lost"),
+    match ask::reply(&arguments.data, &AdminRequest::AcceptDegraded)? {
+        AdminReply::Done { count: 0 } => say("nothing was lost"),
+        AdminReply::Done { count } => say(&format!("accepted: {count} epochs were lost")),
+        _ => return Err(Failure(Exit::Failed, "an answer to another question".to_owned())),
     }
     Ok(Exit::Done)
 }

@@ -201,7 +201,8 @@ fn merge_replies(answers: Vec<AdminReply>, entries_max: usize) -> AdminReply {
     }
 }
 
-fn to_line(value: &impl serde::Serialize) -> String {
+/// One line of JSON.
+pub(super) fn to_line(value: &impl serde::Serialize) -> String {
     match serde_json::to_string(value) {
         Ok(text) => text,
         Err(error) => unreachable!("names and numbers always encode: {error}"),

@@ -40,6 +40,11 @@ pub trait NodeMachine {
 pub trait StoreMachine {
     /// Does a command and answers it.
     fn handle(&mut self, command: StoreCommand) -> StoreEvent;
+    /// A person has seen what was lost: the store is no longer degraded. Says how many epochs were lost; 0 if it was not degraded.
+    ///
+    /// # Errors
+    /// What the disk says; nothing was changed.
+    fn accept_degraded(&mut self) -> std::io::Result<u64>;
     /// How the store is, for `status`.
     fn summary(&self) -> serde_json::Value;
 }

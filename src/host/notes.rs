@@ -10,7 +10,8 @@
 //! | 64 + 64 × w | worker w: sequence (odd while something is invoked), address hash, message hash; u64 each |
 //! | 64 + 64 × 64 + 24 × n | suspect n: unclean ends (0: free), address hash, message hash; u64 each |
 //!
-//! All in the order of the host's bytes: the file never leaves the board. An invocation that ends clears its message's count.
+//! All in the order of the host's bytes: the file never leaves the board. A message's count is cleared when the epoch that consumes it,
+//! in life or as a dead letter, is durable; before, a restart would try it again with a clean record.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits::WORKERS_MAX;
-use crate::worker::Notes;
 use crate::worker::io::WorkerIndex;
+use crate::worker::{Notes, Suspect};
 
 /// Unclean ends on one message, after which it is poison. Fewer blames the innocent after power cuts, more restarts longer.
 pub const UNCLEAN_ENDS_MAX: u64 = 3;
@@ -65,20 +66,22 @@ impl NotesFile {
         Ok(Arc::new(notes))
     }
 
-    /// (address hash, message hash) of what ended the process too often.
+    /// What was being invoked at unclean ends and has not been consumed since.
     #[must_use]
-    pub fn poisoned(&self) -> Vec<(u64, u64)> {
-        self.suspects()
-            .filter(|(count, ..)| UNCLEAN_ENDS_MAX <= *count)
-            .map(|(_, address, message)| (address, message))
-            .collect()
+    pub fn suspects(&self) -> Vec<Suspect> {
+        let places = self.places().filter(|(count, ..)| 0 < *count);
+        let suspect = |(count, address_hash, message_hash)| Suspect {
+            address_hash,
+            message_hash,
+            is_poison: UNCLEAN_ENDS_MAX <= count,
+        };
+        places.map(suspect).collect()
     }
 
     /// The notes of one worker.
     #[must_use]
     pub fn of(self: &Arc<Self>, worker: WorkerIndex) -> WorkerNotes {
-        let suspects = self.suspects().map(|(_, address, message)| (address, message)).collect();
-        WorkerNotes { file: Arc::clone(self), worker: worker.0, suspects, running: (0, 0) }
+        WorkerNotes { file: Arc::clone(self), worker: worker.0, consumed: Vec::new(), cut: Vec::new() }
     }
 
     /// What a worker is invoking: a number that changes with each invocation, and the address's hash.
@@ -90,7 +93,7 @@ impl NotesFile {
     }
 
     fn suspect(&self, address: u64, message: u64) {
-        let known = self.suspects().position(|(count, a, m)| 0 < count && (a, m) == (address, message));
+        let known = self.places().position(|(count, a, m)| 0 < count && (a, m) == (address, message));
         let weakest =
             || (0..SUSPECTS_MAX).min_by_key(|&place| self.suspect_words(place)[0].load(Ordering::Relaxed));
         if let Some(place) = known.or_else(weakest) {
@@ -103,14 +106,14 @@ impl NotesFile {
     }
 
     fn clear(&self, address: u64, message: u64) {
-        for (place, (_, a, m)) in self.suspects().enumerate() {
+        for (place, (_, a, m)) in self.places().enumerate() {
             if (a, m) == (address, message) {
                 self.suspect_words(place)[0].store(0, Ordering::Relaxed);
             }
         }
     }
 
-    fn suspects(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+    fn places(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         (0..SUSPECTS_MAX).map(|place| {
             let [count, address, message] =
                 self.suspect_words(place).map(|word| word.load(Ordering::Relaxed));
@@ -137,14 +140,14 @@ impl NotesFile {
 pub struct WorkerNotes {
     file: Arc<NotesFile>,
     worker: usize,
-    /// Messages whose count an invocation that ends must clear; nearly always none.
-    suspects: Vec<(u64, u64)>,
-    running: (u64, u64),
+    /// Suspects that the working epoch has consumed; nearly always none.
+    consumed: Vec<(u64, u64)>,
+    /// Those of the epoch in flight.
+    cut: Vec<(u64, u64)>,
 }
 
 impl Notes for WorkerNotes {
     fn begin(&mut self, address_hash: u64, message_hash: u64) {
-        self.running = (address_hash, message_hash);
         let [sequence, address, message] = self.file.slot(self.worker);
         address.store(address_hash, Ordering::Relaxed);
         message.store(message_hash, Ordering::Relaxed);
@@ -156,9 +159,19 @@ impl Notes for WorkerNotes {
         let [sequence, ..] = self.file.slot(self.worker);
         let number = sequence.load(Ordering::Relaxed);
         sequence.store((number | 1).wrapping_add(1), Ordering::Release);
-        if self.suspects.contains(&self.running) {
-            self.file.clear(self.running.0, self.running.1);
-            self.suspects.retain(|suspect| *suspect != self.running);
+    }
+
+    fn consumed(&mut self, address_hash: u64, message_hash: u64) {
+        self.consumed.push((address_hash, message_hash));
+    }
+
+    fn cut(&mut self) {
+        self.cut.append(&mut self.consumed);
+    }
+
+    fn committed(&mut self) {
+        for (address, message) in self.cut.drain(..) {
+            self.file.clear(address, message);
         }
     }
 }
@@ -181,23 +194,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_unclean_ends_are_poison_and_an_end_clears() {
+    fn three_unclean_ends_are_poison_until_a_commit_consumes_it() {
         let directory = tempfile::tempdir().unwrap();
         for ends in 0..3 {
             let file = NotesFile::open(directory.path()).unwrap();
-            assert!(file.poisoned().is_empty(), "after {ends}");
+            assert!(poison(&file).is_empty(), "after {ends}");
             let mut innocent = file.of(WorkerIndex(0));
             innocent.begin(1, 1);
             innocent.end();
             file.of(WorkerIndex(1)).begin(7, 9);
         }
         let file = NotesFile::open(directory.path()).unwrap();
-        assert_eq!(file.poisoned(), [(7, 9)]);
+        assert_eq!(poison(&file), [(7, 9)]);
         let mut notes = file.of(WorkerIndex(2));
         notes.begin(7, 9);
         assert_eq!(file.running(2).unwrap().1, 7);
         notes.end();
-        assert!(file.running(2).is_none() && file.poisoned().is_empty());
+        notes.cut();
+        notes.committed();
+        assert!(file.running(2).is_none());
+        assert_eq!(poison(&file), [(7, 9)], "an end is no proof: it may fail, be tried again and kill then");
+        notes.consumed(7, 9);
+        notes.committed();
+        assert_eq!(poison(&file), [(7, 9)], "an epoch that is not durable may never have been");
+        notes.cut();
+        notes.committed();
+        assert!(file.suspects().is_empty());
+    }
+
+    fn poison(file: &NotesFile) -> Vec<(u64, u64)> {
+        let suspects = file.suspects().into_iter().filter(|suspect| suspect.is_poison);
+        suspects.map(|suspect| (suspect.address_hash, suspect.message_hash)).collect()
     }
 
     #[test]
@@ -206,6 +233,6 @@ mod tests {
         let file = NotesFile::open(directory.path()).unwrap();
         (0..3).for_each(|_| file.suspect(7, 9));
         (100..100 + 2 * SUSPECTS_MAX as u64).for_each(|address| file.suspect(address, 0));
-        assert_eq!(file.poisoned(), [(7, 9)]);
+        assert_eq!(poison(&file), [(7, 9)]);
     }
 }

@@ -17,7 +17,7 @@ use smol::LocalExecutor;
 use super::clock::{self, Clock};
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
-use super::threads::{INVOCATIONS_PER_TURN, Paths, StorePath, send, send_channel};
+use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
 use super::{admin, failpoint, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::SessionConfig;
@@ -183,7 +183,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             let _left_behind = std::fs::remove_file(admin::socket_path(data));
         }
         self.paths.main.close();
-        self.store.commands.push(None);
+        self.store.jobs.push(StoreJob::End);
         self.failure.map_or(Ok(()), Err)
     }
 
@@ -386,7 +386,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             NodeOutput::Store(command) => {
                 assert!(!self.store_busy, "the store is given one command at a time");
                 self.store_busy = true;
-                self.store.commands.push(Some(command));
+                self.store.jobs.push(StoreJob::Command(command));
             }
         }
     }
@@ -406,6 +406,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     }
 
     fn on_question(&mut self, question: AdminRequest, answer: smol::channel::Sender<String>) {
+        if question == AdminRequest::AcceptDegraded {
+            self.store.jobs.push(StoreJob::AcceptDegraded { answer });
+            return;
+        }
         self.questions_asked += 1;
         let (request, workers) = (self.questions_asked, self.worker_count());
         let owner = admin::owner(&question, workers);
@@ -445,10 +449,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         status
             .insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
         status.insert("events".into(), serde_json::json!(counters));
-        status.insert(
-            "store".into(),
-            self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        );
+        let store = self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.insert("degraded".into(), store.get("degraded").cloned().unwrap_or_default());
+        status.insert("store".into(), store);
         status.into()
     }
 

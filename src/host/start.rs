@@ -74,19 +74,6 @@ pub fn ask_at_rest(board: Board, data: &Path, question: AdminRequest) -> Result<
     teller.join().ok().and_then(Result::ok).ok_or_else(|| "no answer".to_owned())
 }
 
-/// Takes the mark of a degraded start from a data directory on which no node runs; what was lost, if anything was.
-///
-/// # Errors
-/// Why the directory cannot be opened or changed.
-pub fn accept_degraded(board: &Board, data: &Path) -> Result<Option<String>, String> {
-    if !data.join("log").is_dir() {
-        return Err(format!("{}: no data directory", data.display()));
-    }
-    let (mut store, recovered, _) = open_store(board, data, &mut |_, _| {})?;
-    store.accept_degraded().map_err(|error| error.to_string())?;
-    Ok(recovered.degraded.map(|degraded| lost(&degraded)))
-}
-
 fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorker, Node>, String> {
     let Start { application, board, data } = start;
     let workers = usize::from(board.workers);
@@ -123,7 +110,7 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
             application: Arc::clone(&application),
             limits: WorkerLimits::of(&board),
             seed: seed.wrapping_add(index as u64),
-            poisoned: notes.poisoned(),
+            suspects: notes.suspects(),
         },
         begin,
         base: reader.clone(),
@@ -240,6 +227,10 @@ impl StoreMachine for StoreOfNode {
     fn handle(&mut self, command: StoreCommand) -> StoreEvent {
         self.0.handle(command)
     }
+    fn accept_degraded(&mut self) -> std::io::Result<u64> {
+        let lost = self.0.status().degraded.map_or(0, |lost| lost.last().0 - lost.first().0 + 1);
+        self.0.accept_degraded().map(|()| lost)
+    }
     fn summary(&self) -> serde_json::Value {
         let status = self.0.status();
         serde_json::json!({
@@ -289,7 +280,6 @@ fn about(recovered: &Recovered, board: &Board) -> serde_json::Map<String, serde_
         "pid": std::process::id(),
         "board_workers": board.workers,
         "identity": format!("{:016x}", recovered.identity),
-        "degraded": recovered.degraded.as_ref().map(lost),
         "damaged_entries": recovered.damaged_entries,
         "failpoints": cfg!(any(debug_assertions, feature = "failpoints")),
     });

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use embassy_time::Instant;
 
+use super::admin;
 use super::clock::Clock;
 use super::inbox::Inbox;
 use super::machine::{StoreMachine, WorkerMachine};
 use super::shell::Event;
+use crate::admin::AdminReply;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::store::StoreCommand;
 use crate::worker::io::{ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
@@ -157,10 +159,24 @@ pub(super) fn send_channel(paths: &Paths, to: WorkerIndex, items: Vec<ChannelIte
 /// The store's thread: takes commands, answers events, and leaves its summary where `status` finds it.
 #[derive(Debug, Clone, Default)]
 pub struct StorePath {
-    /// One command at a time; `None` ends the thread.
-    pub commands: Arc<Inbox<Option<StoreCommand>>>,
+    /// What the thread is to do; of the node's commands one at a time.
+    pub jobs: Arc<Inbox<StoreJob>>,
     /// How the store was after its last command.
     pub summary: Arc<Mutex<serde_json::Value>>,
+}
+
+/// What the store's thread is to do.
+#[derive(Debug)]
+pub enum StoreJob {
+    /// What the node wants; answered by [`Event::Store`].
+    Command(StoreCommand),
+    /// A person has seen what storage lost.
+    AcceptDegraded {
+        /// Where the answer goes, as a line of JSON.
+        answer: smol::channel::Sender<String>,
+    },
+    /// Nothing more.
+    End,
 }
 
 /// Starts the store's thread.
@@ -172,17 +188,33 @@ pub fn spawn_store<S: StoreMachine + Send + 'static>(
     path: StorePath,
     main: Arc<Inbox<Event>>,
 ) -> std::io::Result<()> {
+    let summary = Arc::clone(&path.summary);
+    let publish = move |now| *summary.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    publish(store.summary());
     let body = move || {
         let _guard = AbortOnPanic;
-        let mut commands = VecDeque::new();
-        let publish = |summary| *path.summary.lock().unwrap_or_else(PoisonError::into_inner) = summary;
-        publish(store.summary());
+        let mut jobs = VecDeque::new();
         loop {
-            path.commands.take_waiting(&mut commands, None);
-            for command in commands.drain(..) {
-                let Some(command) = command else { return };
-                main.push(Event::Store(store.handle(command)));
-                publish(store.summary());
+            path.jobs.take_waiting(&mut jobs, None);
+            for job in jobs.drain(..) {
+                // Who hears that something is done sees it in the summary.
+                match job {
+                    StoreJob::Command(command) => {
+                        let event = store.handle(command);
+                        publish(store.summary());
+                        main.push(Event::Store(event));
+                    }
+                    StoreJob::AcceptDegraded { answer } => {
+                        let reply = match store.accept_degraded() {
+                            Ok(count) => AdminReply::Done { count },
+                            Err(error) => AdminReply::Error { text: error.to_string() },
+                        };
+                        publish(store.summary());
+                        // A client that went away needs no answer.
+                        let _gone = answer.try_send(admin::to_line(&reply));
+                    }
+                    StoreJob::End => return,
+                }
             }
         }
     };

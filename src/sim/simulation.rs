@@ -154,6 +154,9 @@ pub struct NoNotes;
 impl Notes for NoNotes {
     fn begin(&mut self, _address_hash: u64, _message_hash: u64) {}
     fn end(&mut self) {}
+    fn consumed(&mut self, _address_hash: u64, _message_hash: u64) {}
+    fn cut(&mut self) {}
+    fn committed(&mut self) {}
 }
 
 impl Simulation {
@@ -338,7 +341,7 @@ impl Simulation {
                     application: Arc::clone(&self.application),
                     limits: self.plan.limits.clone(),
                     seed: self.random.u64(..),
-                    poisoned: Vec::new(),
+                    suspects: Vec::new(),
                 };
                 Worker::new(config, base.clone(), NoNotes)
             })

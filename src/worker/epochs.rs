@@ -71,6 +71,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         // Whatever sessions still had to say belongs to this epoch.
         self.drain_sessions(now);
         self.freeze(epoch);
+        self.notes.cut();
         self.epochs.working = epoch.next();
         self.activity.first_effect = None;
         self.account.begin_epoch();
@@ -131,6 +132,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.epochs.spare = in_flight.frame;
         }
         self.epochs.committed = epoch;
+        self.notes.committed();
         for at in 0..self.sessions.len() {
             self.sessions[at].session.handle_input(now, SessionInput::Committed { epoch });
             self.drain_session(now, at);

@@ -22,7 +22,7 @@ use super::delayed::{Delayed, Place};
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
 use super::states::StateView;
-use super::{Notes, Worker};
+use super::{Notes, Suspect, Worker};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
@@ -43,7 +43,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         match called {
             Called::Succeeded => self.apply(now, at),
             Called::Failed(error) => self.fail(now, at, &error),
-            Called::Poisoned => self.give_up(now, at, "it ended the process too often"),
+            Called::Poisoned => self.give_up(now, at, POISON_REASON),
             Called::Unbound => self.instances.at(at).status = Status::Unbound,
             Called::NothingWaits => self.instances.at(at).status = Status::Idle,
         }
@@ -110,8 +110,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let Some(function) = functions.at(place, function_type, application) else {
             return Called::Unbound;
         };
-        let message_hash = xxhash_rust::xxh3::xxh3_64(waiting.letter.argument.bytes());
-        if config.poisoned.contains(&(hash, message_hash)) {
+        let message_hash = letter_hash(&waiting.letter);
+        let is_poison = |suspect: &Suspect| {
+            suspect.is_poison && (suspect.address_hash, suspect.message_hash) == (hash, message_hash)
+        };
+        if config.suspects.iter().any(is_poison) {
             return Called::Poisoned;
         }
         effects.clear();
@@ -246,7 +249,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn consume_first(&mut self, now: Instant, at: InstanceIndex) -> Option<Waiting> {
         let instance = self.instances.at(at);
         instance.failures = 0;
+        let hash = instance.hash;
         let waiting = instance.mailbox.pop()?;
+        if !self.config.suspects.is_empty() {
+            self.acquit(hash, letter_hash(&waiting.letter));
+        }
+        let instance = self.instances.at(at);
         if waiting.persisted != Epoch(0) {
             let (id, function_type) = (instance.address.id(), instance.address.function_type().as_str());
             self.frame.delete(&Key::Mailbox { id, function_type, arrival: waiting.arrival });
@@ -255,6 +263,17 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.account.letters = self.account.letters.saturating_sub(1);
         self.mark_dirty(now);
         Some(waiting)
+    }
+
+    /// A message is consumed, in life or as a dead letter: if it comes again, it is tried again.
+    fn acquit(&mut self, address_hash: u64, message_hash: u64) {
+        let suspects = &mut self.config.suspects;
+        let before = suspects.len();
+        suspects
+            .retain(|suspect| (suspect.address_hash, suspect.message_hash) != (address_hash, message_hash));
+        if suspects.len() < before {
+            self.notes.consumed(address_hash, message_hash);
+        }
     }
 
     fn queue_next(&mut self, at: InstanceIndex) {
@@ -306,6 +325,28 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let half = ceiling_us / 2;
         Duration::from_micros(half + self.random.u64(..=half))
     }
+}
+
+/// Why a message is a dead letter without having been tried once more.
+const POISON_REASON: &str =
+    "it ended the process too often: an abort, no memory, or longer than invocation_max_ms";
+
+/// Of all that a function is given besides its own address; the same before and after a restart.
+fn letter_hash(letter: &Letter) -> u64 {
+    use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+    let Letter { caller, argument, headers } = letter;
+    let mut hash = xxh3_64(argument.bytes());
+    let mut add = |bytes: &[u8]| hash = xxh3_64_with_seed(bytes, hash);
+    add(argument.typename.as_bytes());
+    if let Some(caller) = caller {
+        add(caller.function_type().as_str().as_bytes());
+        add(caller.id().as_bytes());
+    }
+    for (name, value) in headers.iter().flat_map(|headers| headers.iter()) {
+        add(name.as_bytes());
+        add(value);
+    }
+    hash
 }
 
 /// What became of a call.

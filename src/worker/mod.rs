@@ -83,8 +83,19 @@ pub struct WorkerConfig {
     pub limits: WorkerLimits,
     /// Seeds jitter; nothing else is random.
     pub seed: u64,
-    /// (address hash, message hash) of messages that ended the process too often: dead letters.
-    pub poisoned: Vec<(u64, u64)>,
+    /// Messages that were being invoked when the process ended uncleanly.
+    pub suspects: Vec<Suspect>,
+}
+
+/// A message that was being invoked when the process ended uncleanly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Suspect {
+    /// The hash of the address that was invoked.
+    pub address_hash: u64,
+    /// The hash of the message that it was invoked with: caller, type, bytes and headers.
+    pub message_hash: u64,
+    /// Has that happened too often? Then it is a dead letter and not invoked.
+    pub is_poison: bool,
 }
 
 /// What the store recovered, as far as a worker needs it.
@@ -141,8 +152,14 @@ impl WorkerLimits {
 pub trait Notes {
     /// An invocation begins.
     fn begin(&mut self, address_hash: u64, message_hash: u64);
-    /// It ended, however, with the process alive.
+    /// It ended, however, with the process alive. This acquits nobody: what fails at its first try may kill at its second.
     fn end(&mut self);
+    /// A message that was suspected is consumed by the working epoch.
+    fn consumed(&mut self, address_hash: u64, message_hash: u64);
+    /// The working epoch is cut.
+    fn cut(&mut self);
+    /// The epoch that was cut is durable: what it consumed is no longer suspected.
+    fn committed(&mut self);
 }
 
 /// One worker.

@@ -28,7 +28,7 @@ fn worker(base: &SimBase) -> Worker<SimBase, NoNotes> {
             backoff_max: Duration::from_millis(50),
         },
         seed: 1,
-        poisoned: Vec::new(),
+        suspects: Vec::new(),
     };
     Worker::new(config, base.clone(), NoNotes)
 }
