@@ -10,7 +10,8 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::books;
@@ -120,6 +121,7 @@ fn run(case: Case) {
     });
     let subscriber = Subscriber::start(broker.port, case.version, "subscriber", "out/#", case.qos);
     let (script, expected) = script(case);
+    let allowance = Arc::new(AtomicUsize::new(0));
     let pace = Pace {
         port: broker.port,
         version: case.version,
@@ -127,13 +129,15 @@ fn run(case: Case) {
         qos: case.qos,
         per_second: u32::try_from(MESSAGES / seconds).unwrap(),
         window: 500,
+        allowance: Some(Arc::clone(&allowance)),
     };
     let publishing = publish(pace, script);
 
     let begin = Instant::now();
-    let random_deaths = die_under_way(case, &mut node, &mut broker, &mut seeded, begin);
+    let random_deaths = die_under_way(case, &mut node, &mut broker, &mut seeded, &allowance);
     assert_eq!(node.failpoints().len(), deaths as usize);
     assert!(!publishing.is_finished(), "the deaths were to fall into the publishing, which is over");
+    allowance.store(usize::MAX, Ordering::Relaxed);
     let published = publishing.join().unwrap();
     assert!(Duration::from_secs(seconds) <= published.took + Duration::from_millis(100));
 
@@ -167,11 +171,15 @@ fn die_under_way(
     node: &mut Node,
     broker: &mut Mosquitto,
     seeded: &mut Seeded,
-    begin: Instant,
+    allowance: &AtomicUsize,
 ) -> u32 {
     let (seconds, deaths) = length();
+    let begin = Instant::now();
     let mut random_deaths = 0;
     for death in 0..deaths {
+        // However slow the machine is, every death has its share of the messages.
+        let share = MESSAGES * u64::from(death + 1) / u64::from(deaths + 1);
+        allowance.fetch_max(usize::try_from(share).unwrap(), Ordering::Relaxed);
         if case.broker_restarts != 0 && death % (deaths / case.broker_restarts).max(1) == 1 {
             broker.stop();
             broker.start_again();
@@ -185,7 +193,7 @@ fn die_under_way(
         // A node that runs well is replaced by one that is to die.
         node.kill();
         let point = case.points[death as usize % case.points.len()];
-        die_once(node, point, seeded, case);
+        die_once(node, point, seeded, case, allowance);
         node.start();
         // The deaths are spread over the time of publishing.
         let due = begin + Duration::from_secs(seconds) * (death + 1) / (deaths + 1);
@@ -200,13 +208,20 @@ fn length() -> (u64, u32) {
 }
 
 /// Starts the node so that it dies at `point`, which it must come to while messages flow.
-fn die_once(node: &mut Node, point: Failpoint, seeded: &mut Seeded, case: Case) {
+fn die_once(node: &mut Node, point: Failpoint, seeded: &mut Seeded, case: Case, allowance: &AtomicUsize) {
     let passing = match (point, case.log) {
         (Failpoint::DuringFold | Failpoint::AtSegmentRelease, _) => seeded.within(1, 3),
         _ => seeded.within(1, 60),
     };
     node.start_to_die(point, passing);
-    let died = node.wait_death(point, node::PATIENCE);
+    let begin = Instant::now();
+    let mut died = false;
+    while !died && begin.elapsed() < node::PATIENCE {
+        died = node.wait_death(point, Duration::from_secs(1));
+        // A share that a slow machine took in few commits was too small; the last messages stay for after the last death.
+        let more = allowance.load(Ordering::Relaxed) + usize::try_from(MESSAGES / 100).unwrap();
+        allowance.fetch_max(more.min(usize::try_from(MESSAGES - IDS).unwrap()), Ordering::Relaxed);
+    }
     assert!(died, "the node never came to {point:?} for the {passing}th time\n{}", node.log_tail());
 }
 

@@ -32,7 +32,7 @@ fn script(messages: u64, topics: u64) -> (Vec<ToPublish>, BTreeMap<String, u64>)
 }
 
 fn pace(port: u16, version: Version, qos: Qos, per_second: u32) -> Pace {
-    Pace { port, version, client_id: "publisher".to_owned(), qos, per_second, window: 100 }
+    Pace { port, version, client_id: "publisher".to_owned(), qos, per_second, window: 100, allowance: None }
 }
 
 /// Publishes through a broker that stops and starts again `restarts` times meanwhile.

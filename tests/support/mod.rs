@@ -5,6 +5,7 @@
 //! - [`publisher`]: publishes a script of messages at a pace, each exactly or at least once, across broker restarts.
 //! - [`subscriber`]: records what comes, in order. It does **not** drop repeats: a repeat is what the tests look for.
 //! - [`node`]: a node as a child process that can be killed, stopped and started again, and its named points of death.
+//! - [`trouble`]: broker, node and subscriber in one, and questions to them.
 //! - [`books`]: what should have come out, and what is wrong with what did.
 //!
 //! Nothing here shares code with `src/mqtt`, so that one misunderstanding is not made twice.
@@ -28,6 +29,7 @@ pub mod mosquitto;
 pub mod node;
 pub mod publisher;
 pub mod subscriber;
+pub mod trouble;
 pub mod wire;
 
 /// Looks again every few milliseconds until `holds`; panics with `what` and the time waited if it never does.

@@ -82,6 +82,19 @@ impl Mosquitto {
         self.end(Signal::KILL);
     }
 
+    /// SIGSTOP: its sockets stay, and nobody answers on them.
+    pub fn freeze(&self) {
+        let child = self.child.as_ref().expect("the broker runs");
+        kill_process(Pid::from_child(child), Signal::STOP).unwrap();
+    }
+
+    /// Appends to the configuration; read at the next start.
+    pub fn configure(&self, text: &str) {
+        let path = self.directory.path().join("broker.conf");
+        let configuration = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, configuration + text).unwrap();
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("broker.log")).unwrap_or_default()

@@ -45,6 +45,15 @@ impl Failpoint {
     }
 }
 
+/// What `dlq list` says of a dead letter.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    pub function_type: String,
+    pub id: String,
+    pub key: String,
+    pub reason: String,
+}
+
 /// An application binary, its module and its data directory. The process runs between [`start`](Self::start) and its end.
 pub struct Node {
     binary: PathBuf,
@@ -71,7 +80,12 @@ impl Node {
 
     /// Replaces module.yaml; read at the next start.
     pub fn set_module(&self, module_yaml: &str) {
-        std::fs::write(self.directory.path().join("module.yaml"), module_yaml).unwrap();
+        std::fs::write(self.module_path(), module_yaml).unwrap();
+    }
+
+    /// Where module.yaml is.
+    pub fn module_path(&self) -> PathBuf {
+        self.directory.path().join("module.yaml")
     }
 
     /// Replaces the arguments of the next start.
@@ -152,6 +166,11 @@ impl Node {
         );
     }
 
+    /// SIGTERM; does not wait.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// SIGSTOP: it is there and does nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
@@ -218,6 +237,28 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
     }
 
+    /// What `status` says, and how the command ended.
+    pub fn status(&self) -> (serde_json::Value, Option<i32>) {
+        let output = self.command(&["status", "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let status = serde_json::from_str(&text).unwrap_or_else(|error| panic!("status: {error}: {text}"));
+        (status, output.status.code())
+    }
+
+    /// The dead letters: function type, id, key and reason of each.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let answer = self.ask(&["dlq", "list"]);
+        let letters = answer["letters"].as_array().cloned().unwrap_or_default();
+        let text = |letter: &serde_json::Value, name: &str| letter[name].as_str().unwrap().to_owned();
+        let letter = |letter: &serde_json::Value| DeadLetter {
+            function_type: text(letter, "function_type"),
+            id: text(letter, "id"),
+            key: text(letter, "key"),
+            reason: text(letter, "reason"),
+        };
+        letters.iter().map(letter).collect()
+    }
+
     /// The process's id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
@@ -274,6 +315,13 @@ pub fn example(name: &str) -> PathBuf {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["build", "--quiet", "--example", name, "--manifest-path"]);
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+        // What cargo tells a test, build scripts take for a change, and everything behind them would be built again.
+        let is_of_the_test = |name: &str| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
+        };
+        for (name, _) in std::env::vars().filter(|(name, _)| is_of_the_test(name)) {
+            command.env_remove(name);
+        }
         if profile.ends_with("release") {
             command.arg("--release");
         }

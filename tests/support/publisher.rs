@@ -1,6 +1,8 @@
 //! How does a well-behaved device publish? At a pace, with a window of its own, again with DUP after a broken connection.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,8 @@ pub struct Pace {
     pub per_second: u32,
     /// Messages unacknowledged at most; the broker's own bound counts if it is lower.
     pub window: u16,
+    /// How many of the script's messages may be sent so far; `None`: all.
+    pub allowance: Option<Arc<AtomicUsize>>,
 }
 
 /// What came of it.
@@ -132,6 +136,10 @@ impl Publisher {
         loop {
             if self.next == self.script.len() || window <= self.in_flight.len() {
                 return Duration::from_millis(100);
+            }
+            let is_allowed = |allowance: &Arc<AtomicUsize>| self.next < allowance.load(Ordering::Relaxed);
+            if !self.pace.allowance.as_ref().is_none_or(is_allowed) {
+                return Duration::from_millis(5);
             }
             let due = start + Duration::from_secs_f64(self.next as f64 / per_second);
             let wait = due.saturating_duration_since(Instant::now());
