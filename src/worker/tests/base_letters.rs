@@ -1,5 +1,5 @@
-use super::io::{WorkerIndex, WorkerInput, WorkerOutput};
-use super::*;
+//! What does a worker make of letters that are partly in the base and partly in the log?
+
 use crate::admin::{AdminRequest, WorkerStatus};
 use crate::sim::base::SimBase;
 use crate::sim::counting::counting;
@@ -9,6 +9,8 @@ use crate::state::key::Key;
 use crate::state::value::{Letter, encode_letter};
 use crate::store::Base;
 use crate::typed_value::TypedValue;
+use crate::worker::io::{WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::*;
 
 const ID: &str = "a";
 

@@ -1,0 +1,10 @@
+//! Scenarios of workers, told in sentences; the node, the store and the channels are played by hand ([`bench`]).
+
+mod admin;
+mod base_letters;
+mod bench;
+mod delayed;
+mod epochs;
+mod failures;
+mod memory;
+mod states;
