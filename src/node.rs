@@ -395,3 +395,6 @@ const STAMP_EVERY: Duration = Duration::from_secs(600);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// … up to this.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,7 @@ impl Outbound {
                 next += 1;
             }
             let state = match progress.mark(number) {
-                Mark::Released => State::Released { record: 0 },
+                Mark::Released => State::Released { record: RELEASED_BEFORE_START },
                 Mark::Open | Mark::Done => State::Open,
             };
             self.bytes += record_bytes(&record);
@@ -282,11 +282,24 @@ impl Outbound {
         }
     }
 
-    pub(super) fn on_pubcomp(&mut self, now: Instant, id: u16, wire: &mut Wire) {
+    pub(super) fn on_pubcomp(&mut self, now: Instant, id: u16, reason: u8, wire: &mut Wire) {
         match self.outstanding(id) {
-            Some((number, State::Released { .. }, _)) => self.finish(now, number),
+            Some((number, State::Released { record }, _)) => {
+                if record == RELEASED_BEFORE_START && reason == PACKET_ID_NOT_FOUND {
+                    self.tell_unproven(number, wire);
+                }
+                self.finish(now, number);
+            }
             _ => wire.event("unknown-pubcomp", format!("packet id {id}")),
         }
+    }
+
+    /// Its PUBCOMP was lost, or the broker has lost its session and the start after it has not heard so
+    /// (docs/decisions/0007-releases-after-a-lost-session.md): nothing on the wire tells the two apart.
+    fn tell_unproven(&self, number: u64, wire: &mut Wire) {
+        let record = self.entry(number).and_then(|entry| entry.record.as_ref());
+        let (topic, id) = record.map_or(("", ""), |record| (&record.topic, &record.message_id));
+        wire.event("release-unproven", format!("{topic}: message {id} was released before the start"));
     }
 
     /// Which entry has this packet id, among those of this connection.
@@ -491,5 +504,7 @@ fn broker_says(reason: u8) -> String {
     format!("the broker says 0x{reason:02X}")
 }
 
+/// The number of no record: what a start finds released is durable.
+const RELEASED_BEFORE_START: u64 = 0;
 /// Packet ids that records use; the one above them is for SUBSCRIBE and UNSUBSCRIBE.
 const PACKET_IDS: u64 = 65_534;

@@ -63,6 +63,8 @@ pub struct Session {
     outbound: Outbound,
     subscriptions: Subscriptions,
     incarnation: u64,
+    /// The record that tells of the incarnation; 0 if the store knew it.
+    incarnation_record: u64,
     /// The session record is to be handed out with the next one.
     identity_due: Option<Instant>,
     /// Progress keys of older incarnations, deleted when the epoch that deletes their entries is committed.
@@ -142,6 +144,7 @@ impl Session {
             inbound,
             outbound,
             incarnation,
+            incarnation_record: 0,
             identity_due: None,
             stale,
             peer: peer_of(&config, None),
@@ -343,7 +346,7 @@ impl Session {
             Packet::PubAck { id, reason } => self.outbound.on_puback(now, id, reason, &mut self.wire),
             Packet::PubRec { id, reason } => self.outbound.on_pubrec(now, id, reason, &mut self.wire),
             Packet::PubRel { id, .. } => self.inbound.on_pubrel(now, id, &mut self.wire),
-            Packet::PubComp { id, .. } => self.outbound.on_pubcomp(now, id, &mut self.wire),
+            Packet::PubComp { id, reason } => self.outbound.on_pubcomp(now, id, reason, &mut self.wire),
             Packet::SubAck { reasons, .. } => {
                 if self.subscriptions.on_suback(now, &reasons, &mut self.wire) {
                     self.identity_due = Some(now);

@@ -1,10 +1,10 @@
-//! Which subscriptions does the broker hold, and which shall it hold? SUBSCRIBE only to what is new, UNSUBSCRIBE what is no
-//! longer named.
+//! Which subscriptions does the broker hold, and which shall it hold? UNSUBSCRIBE what is no longer named; SUBSCRIBE to what is new
+//! and, in MQTT 5, once a start to everything.
 
 use embassy_time::{Duration, Instant};
 
 use super::codec::{Filter, Packet, RetainHandling};
-use super::config::{Retained, Role, SessionConfig};
+use super::config::{Protocol, Retained, Role, SessionConfig};
 use super::values::Held;
 use super::wire::Wire;
 
@@ -13,6 +13,9 @@ use super::wire::Wire;
 pub(super) struct Subscriptions {
     wanted: Vec<Filter>,
     pub(super) held: Vec<Held>,
+    /// On the first connection since the start: a broker that lost the session may have made a new one for a start before us that
+    /// died before it could write that down. In MQTT 5 it costs nothing to subscribe again, so it is done.
+    is_unproven: bool,
     /// One request is under way at a time: they share a packet id.
     request: Option<Request>,
     /// Filters that the broker refused: asked again at that time.
@@ -41,12 +44,18 @@ impl Subscriptions {
                 })
                 .collect(),
         };
-        Self { wanted, held, request: None, refused: Vec::new() }
+        // A 3.1.1 broker would send its retained records again.
+        let is_unproven = config.broker.protocol == Protocol::V5;
+        Self { wanted, held, is_unproven, request: None, refused: Vec::new() }
     }
 
     /// A new connection: what was asked on the old one is asked again.
     pub(super) fn connected(&mut self) {
         self.request = None;
+        if std::mem::take(&mut self.is_unproven) {
+            let wanted = &self.wanted;
+            self.held.retain(|held| !wanted.iter().any(|wanted| wanted.filter == held.filter));
+        }
     }
 
     /// Asks for what is missing, if nothing is under way.

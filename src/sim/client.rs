@@ -22,6 +22,7 @@ pub struct Client {
     /// Publications that the broker has not finished, by packet id.
     unfinished: BTreeMap<u16, Qos>,
     received: Vec<Publish>,
+    is_reading: bool,
 }
 
 impl Client {
@@ -36,6 +37,7 @@ impl Client {
             taken: BTreeSet::new(),
             unfinished: BTreeMap::new(),
             received: Vec::new(),
+            is_reading: true,
         };
         client.reconnect();
         client
@@ -92,6 +94,20 @@ impl Client {
     /// Takes bytes from the broker.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         self.incoming.extend_from_slice(bytes);
+        if self.is_reading {
+            self.read();
+        }
+    }
+
+    /// From now on it reads what comes, or lets it lie: then the broker holds back what its window does not allow.
+    pub fn set_reading(&mut self, is_reading: bool) {
+        self.is_reading = is_reading;
+        if is_reading {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
         while let Ok(Some(packet)) = read(&mut self.incoming, Protocol::V5, u32::MAX) {
             self.handle_packet(packet);
         }

@@ -3,6 +3,8 @@
 pub mod base;
 pub mod broker;
 pub mod client;
+#[cfg(test)]
+mod commands;
 pub mod counting;
 pub mod disk;
 pub mod simulation;

@@ -78,6 +78,8 @@ pub struct Simulation {
     board: Option<Board>,
     /// Counts starts: what was under way at a crash is gone.
     start: u64,
+    /// The wall clock at virtual time 0 (Unix, milliseconds), as the kernel has it.
+    wall_ms: u64,
     broker: Broker,
     links: BTreeMap<u64, Link>,
     next_link: u64,
@@ -88,6 +90,8 @@ pub struct Simulation {
     trace: u64,
     /// What happened, for the report.
     pub counts: Counts,
+    /// What the board has told, by kind.
+    pub told: BTreeMap<&'static str, u64>,
     /// The checker of what leaves.
     pub watch: Watch,
     #[cfg(test)]
@@ -175,6 +179,7 @@ impl Simulation {
             disk,
             board: None,
             start: 0,
+            wall_ms: WALL_MS,
             broker: Broker::new(plan.faults.broker.clone()),
             links: BTreeMap::new(),
             next_link: 1,
@@ -184,6 +189,7 @@ impl Simulation {
             next_request: 0,
             trace: 0,
             counts: Counts::default(),
+            told: BTreeMap::new(),
             watch: Watch::default(),
             #[cfg(test)]
             sabotaged: sabotage::Sabotaged::default(),
@@ -243,6 +249,32 @@ impl Simulation {
             while self.answers.is_empty() && self.step(next) {}
             self.now = if self.answers.is_empty() { self.now.max(next) } else { self.now };
         }
+        self.answers.pop()
+    }
+
+    /// As [`ask`](Self::ask), of the worker that owns an id; which that is may change from start to start.
+    pub fn ask_owner(&mut self, id: &str, question: &AdminRequest) -> Option<AdminReply> {
+        for _ in 0..ASKS_MAX {
+            let until = self.now + Duration::from_secs(60);
+            while self.board.is_none() && self.step(until) {}
+            let (start, workers) = (self.start, self.workers().max(1));
+            let worker = WorkerIndex(crate::key_group::KeyGroup::of(id).worker(workers));
+            let answer = self.ask_once(question, worker);
+            if answer.is_some() || start == self.start {
+                return answer;
+            }
+        }
+        None
+    }
+
+    /// Asks, and waits while the board lives.
+    fn ask_once(&mut self, question: &AdminRequest, worker: WorkerIndex) -> Option<AdminReply> {
+        self.answers.clear();
+        self.next_request += 1;
+        let input = WorkerInput::Admin { request: self.next_request, question: question.clone() };
+        let (start, until) = (self.start, self.now + Duration::from_secs(60));
+        self.schedule(Duration::from_ticks(0), Event::Worker { start, worker, input });
+        while self.answers.is_empty() && self.start == start && self.step(until) {}
         self.answers.pop()
     }
 
@@ -382,11 +414,13 @@ impl Simulation {
             view: recovered.view.max(1),
             time: recovered.time,
         };
+        assert!(recovered.time.runtime_ms <= self.now.as_millis(), "a stamp of a time that never was");
         let node = Node::new(config, self.now);
         self.board = Some(Board { node, workers: board_workers, store });
         for worker in 0..workers {
             self.schedule_run(WorkerIndex(worker));
         }
+        self.prove_clock();
     }
 
     /// Takes every output of the board; at each it may die.
@@ -486,3 +520,8 @@ impl Simulation {
         self.trace = xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), self.trace);
     }
 }
+
+/// How many starts an answer is waited for.
+const ASKS_MAX: u32 = 20;
+/// When it begins: some day in 2026.
+const WALL_MS: u64 = 1_790_000_000_000;

@@ -2,6 +2,7 @@
 //!
 //! Both by one rule: an answer leaves when the epoch is committed in which it became true.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -151,13 +152,19 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 if bytes > after && wanted.matches(function_type, id, name) && !found.tables.contains(&hidden)
                 {
                     match decode_state(value) {
-                        Some(value) => found.entries.entry(bytes.to_vec()).or_insert(Some(value)),
+                        // What memory hides or time has ended is no entry of the page.
+                        Some(value) if is_expired(&value, now_ms) => {}
+                        Some(value) => {
+                            if let Entry::Vacant(entry) = found.entries.entry(bytes.to_vec()) {
+                                entry.insert(Some(value));
+                                in_base += 1;
+                            }
+                        }
                         None => {
                             damage = Err(format!("the base is damaged at {}", bytes.escape_ascii()));
                             return ControlFlow::Break(());
                         }
-                    };
-                    in_base += 1;
+                    }
                 }
                 ControlFlow::Continue(())
             });

@@ -28,6 +28,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
     pub(crate) fn invoke_first(&mut self, now: Instant, at: InstanceIndex) {
         debug_assert_eq!(self.instances.at(at).status, Status::Queued);
+        if !self.account.fits(0) {
+            // Even to look at the letter takes memory.
+            self.wait_for_memory(at, 0);
+            return;
+        }
         // Reading the base, for the letter or for states, takes memory.
         let instance = self.instances.at(at);
         let (letters, states) = (instance.mailbox.memory_bytes(), instance.states.memory_bytes());
@@ -161,9 +166,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             return;
         }
         if !self.account.fits(bytes) {
-            self.count("waited-for-memory");
-            self.instances.at(at).status = Status::WaitingForMemory;
-            self.memory_waiters.push_back((at, bytes));
+            self.wait_for_memory(at, bytes);
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);

@@ -105,12 +105,10 @@ impl Mailbox {
             count += 1;
         };
         let is_held = |waiting: &Waiting| waiting.persisted != Epoch(0) && waiting.persisted <= folded;
-        // From `front` only a whole tail may go, else order would be lost.
-        if self.back.is_empty() || self.spilled.is_none() {
-            while keep < self.front.len() && self.front.back().is_some_and(is_held) && self.back.is_empty() {
-                if let Some(waiting) = self.front.pop_back() {
-                    evict(&waiting);
-                }
+        // From `front` only a tail may go: it stands before whatever is spilled already, and before `back`.
+        while keep < self.front.len() && self.front.back().is_some_and(is_held) {
+            if let Some(waiting) = self.front.pop_back() {
+                evict(&waiting);
             }
         }
         while self.spilled.is_some() && self.back.front().is_some_and(is_held) {

@@ -7,7 +7,7 @@ use crate::epoch::Epoch;
 use crate::mqtt::session::SessionInput;
 use crate::store::BaseRead;
 
-use super::instances::{INSTANCE_BYTES, Status, Sweep};
+use super::instances::{INSTANCE_BYTES, InstanceIndex, Status, Sweep};
 use super::io::WorkerOutput;
 use super::{Notes, Worker, WorkerLimits};
 
@@ -146,19 +146,35 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
     }
 
+    /// Lets an address wait until so many bytes fit, and gives back what it can read again then: those that wait must not hold what
+    /// they wait for.
+    pub(crate) fn wait_for_memory(&mut self, at: InstanceIndex, bytes: usize) {
+        self.count("waited-for-memory");
+        let folded = self.epochs.folded;
+        let instance = self.instances.at(at);
+        instance.status = Status::WaitingForMemory;
+        let letters = instance.mailbox.memory_bytes();
+        instance.mailbox.spill(folded, 1);
+        self.account.change_letters(letters, instance.mailbox.memory_bytes());
+        let given_back = instance.states.give_back(folded);
+        self.account.remove(given_back);
+        self.memory_waiters.push_back((at, bytes + given_back));
+    }
+
     /// Every address that could run waits for memory.
     pub(crate) fn is_saturated(&self) -> bool {
         self.run_queue.is_empty() && !self.memory_waiters.is_empty()
     }
 
     fn evict(&mut self, folded: Epoch) {
-        let Self { instances, account, epochs, .. } = self;
+        let Self { instances, account, epochs, memory_waiters, .. } = self;
+        let kept = if memory_waiters.is_empty() { MAILBOX_KEPT_LETTERS } else { 0 };
         instances.sweep(|instance| {
             if !account.is_above(EVICT_DOWN_TO_PERCENT) {
                 return Sweep::Enough;
             }
             let before = instance.mailbox.memory_bytes();
-            instance.mailbox.spill(folded, MAILBOX_KEPT_LETTERS);
+            instance.mailbox.spill(folded, kept);
             account.change_letters(before, instance.mailbox.memory_bytes());
             let is_idle = instance.status == Status::Idle && instance.mailbox.is_empty();
             let is_listed = instance.touched == epochs.working;
@@ -166,6 +182,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 account.remove(INSTANCE_BYTES + instance.states.memory_bytes());
                 Sweep::Evict
             } else {
+                if instance.status == Status::WaitingForMemory {
+                    account.remove(instance.states.give_back(folded));
+                }
                 Sweep::Keep
             }
         });
@@ -195,7 +214,7 @@ const INTAKE_CLOSES_PERCENT: usize = 65;
 const INTAKE_OPENS_PERCENT: usize = 50;
 /// Effects are applied up to this share; the rest is for letters from other workers.
 const EFFECTS_FIT_PERCENT: usize = 75;
-/// Letters that a spilled mailbox keeps in memory, to go on with.
+/// Letters that a spilled mailbox keeps in memory, to go on with; none while an address waits for memory.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 
 const _: () =

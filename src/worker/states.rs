@@ -185,6 +185,16 @@ impl States {
         self.states.iter().all(|state| !state.is_dirty() && state.last_written <= folded)
     }
 
+    /// Leaves memory if that loses nothing; how many bytes it took.
+    pub(crate) fn give_back(&mut self, folded: Epoch) -> usize {
+        if !self.is_evictable(folded) {
+            return 0;
+        }
+        let bytes = self.memory_bytes();
+        self.states.clear();
+        bytes
+    }
+
     /// Has the working epoch something of it to put or delete?
     pub(crate) fn is_dirty(&self) -> bool {
         self.states.iter().any(State::is_dirty)

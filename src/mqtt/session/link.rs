@@ -72,12 +72,16 @@ impl Session {
         self.ping_sent = None;
         self.last_sent = now;
         self.subscriptions.connected();
-        if ack.session_present && self.incarnation != 0 {
-            self.link = Link::Ready { connection, since: now };
-        } else {
-            let record = self.begin_incarnation(now, ack.session_present);
-            self.link = Link::Preparing { connection, record };
+        if !ack.session_present || self.incarnation == 0 {
+            self.incarnation_record = self.begin_incarnation(now, ack.session_present);
         }
+        // The connection on which an incarnation began may be gone before its record was durable.
+        let record = self.incarnation_record;
+        self.link = if record <= self.wire.synced {
+            Link::Ready { connection, since: now }
+        } else {
+            Link::Preparing { connection, record }
+        };
         self.inbound.connected(now);
         self.outbound.connected();
     }

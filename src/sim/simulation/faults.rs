@@ -27,6 +27,8 @@ pub struct Faults {
     pub store_fails_one_in: u32,
     /// One in so many commands to the store finds the disk full, or read-only, for a while; 0 is never.
     pub disk_refuses_one_in: u32,
+    /// Does the kernel prove its clock at some starts, and does the clock jump between them?
+    pub clock_jumps: bool,
 }
 
 impl Simulation {
@@ -44,6 +46,25 @@ impl Simulation {
     pub fn lose_session(&mut self, session: usize) {
         let client_id = self.application.sessions[session].client_id.clone();
         self.broker.lose_session(self.now, &client_id);
+    }
+
+    /// The kernel says what time it is, or does not; since the last start the clock may have jumped.
+    pub(super) fn prove_clock(&mut self) {
+        if !self.plan.faults.clock_jumps || self.is_healing {
+            return;
+        }
+        match self.random.u8(0..4) {
+            0 => self.wall_ms += self.random.u64(0..JUMP_MS_MAX),
+            1 => self.wall_ms -= self.random.u64(0..JUMP_MS_MAX),
+            _ => {}
+        }
+        for _ in 0..self.random.u8(0..3) {
+            let after = embassy_time::Duration::from_millis(self.random.u64(0..100));
+            // A second proof, with whatever jump, is to change nothing.
+            let wall_ms = self.wall_ms + self.now.as_millis() + self.random.u64(0..JUMP_MS_MAX);
+            let (start, input) = (self.start, NodeInput::ClockProven { wall_ms });
+            self.schedule(after, Event::Node { start, input });
+        }
     }
 
     pub(super) fn handle_store(&mut self, command: StoreCommand) {
@@ -147,3 +168,5 @@ impl Simulation {
 
 /// MQTT 5: the server shuts down.
 const SERVER_SHUTTING_DOWN: u8 = 0x8B;
+/// How far the wall clock jumps; sessions live longer than that.
+const JUMP_MS_MAX: u64 = 120_000;

@@ -39,7 +39,10 @@ impl Simulation {
                 let at = self.arrival(Pipe::Store);
                 self.schedule_at(at, Event::Store { start, command });
             }
-            NodeOutput::Advance { runtime } => self.now = self.now.max(runtime),
+            NodeOutput::Advance { runtime } => {
+                assert!(self.now <= runtime, "runtime goes back");
+                self.now = runtime;
+            }
         }
     }
 
@@ -92,7 +95,8 @@ impl Simulation {
                 }
             }
             WorkerOutput::Admin { reply, .. } => self.answers.push(reply),
-            WorkerOutput::Event { .. } | WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
+            WorkerOutput::Event { kind, .. } => *self.told.entry(kind).or_default() += 1,
+            WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
         }
     }
 

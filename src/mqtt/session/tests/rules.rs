@@ -13,7 +13,18 @@ fn an_incarnation_is_durable_before_subscribe() {
 }
 
 #[test]
-fn held_subscriptions_are_not_asked_for_again_and_dropped_ones_are_unsubscribed() {
+fn an_incarnation_is_durable_before_subscribe_on_the_next_connection_too() {
+    let mut bench = Bench::new(ingress(Protocol::V5, Qos::ExactlyOnce, &["in/+"]));
+    bench.connack(false);
+    bench.lose_connection();
+    bench.connack(true);
+    assert!(matches!(bench.said()[..], [Packet::Connect(_)]));
+    bench.sync();
+    assert!(matches!(bench.said()[..], [Packet::Subscribe { id: 65_535, .. }]));
+}
+
+#[test]
+fn mqtt_5_subscribes_once_a_start_for_the_session_may_be_another() {
     let first = listener();
     let mut same = Bench::recover(
         ingress(Protocol::V5, Qos::ExactlyOnce, &["in/+"]),
@@ -21,7 +32,47 @@ fn held_subscriptions_are_not_asked_for_again_and_dropped_ones_are_unsubscribed(
         first.log.clone(),
     );
     same.connack(true);
+    assert!(matches!(same.said()[..], [Packet::Connect(_), Packet::Subscribe { id: 65_535, .. }]));
+    same.receive(&Packet::SubAck { id: 65_535, reasons: vec![2] });
+    same.lose_connection();
+    same.connack(true);
     assert!(matches!(same.said()[..], [Packet::Connect(_)]));
+}
+
+#[test]
+fn held_subscriptions_are_not_asked_for_again_over_3_1_1() {
+    let config = || ingress(Protocol::V311, Qos::ExactlyOnce, &["in/+"]);
+    let mut first = Bench::new(config());
+    first.ready(false);
+    let mut same = Bench::recover(config(), SessionStart::Resume, first.log);
+    same.connack(true);
+    assert!(matches!(same.said()[..], [Packet::Connect(_)]));
+}
+
+#[test]
+fn a_release_that_the_broker_does_not_know_is_told_if_it_was_before_the_start() {
+    let mut first = speaker();
+    first.input(out(Qos::ExactlyOnce, "x"));
+    first.commit();
+    first.receive(&Packet::PubRec { id: 1, reason: 0 });
+    first.sync();
+    // On the same start a lost session is always noticed, so it was PUBCOMP that was lost.
+    let mut same =
+        Bench::recover(egress(Protocol::V5, Qos::ExactlyOnce), SessionStart::Resume, first.log.clone());
+    first.lose_connection();
+    first.connack(true);
+    first.receive(&Packet::PubComp { id: 1, reason: 0x92 });
+    assert!(!first.events.contains(&"release-unproven"));
+    same.connack(true);
+    assert!(matches!(same.said()[..], [Packet::Connect(_), Packet::PubRel { id: 1, .. }]));
+    same.receive(&Packet::PubComp { id: 1, reason: 0x92 });
+    assert_eq!(same.events, ["release-unproven"]);
+    assert_eq!(same.session.status().outbox_entries, 0, "it is not sent again");
+}
+
+#[test]
+fn dropped_subscriptions_are_unsubscribed() {
+    let first = listener();
     let mut other =
         Bench::recover(ingress(Protocol::V5, Qos::ExactlyOnce, &["new"]), SessionStart::Resume, first.log);
     other.connack(true);

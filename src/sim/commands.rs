@@ -1,0 +1,175 @@
+//! Do random effects add up? Trees of commands, as in the smoke tests of Flink's Stateful Functions, and what they must come to.
+//!
+//! A message is a list of commands for its address: count, tell another address a list, tell it later, tell it later under a token
+//! and cancel that, publish a count. What is cancelled is due in a year, so whether it was cancelled does not hang on time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, TypeName};
+use crate::egress::MqttRecord;
+use crate::function::{Context, FunctionError, PersistedTable, PersistedValue};
+use crate::module::{Application, Module, Specification};
+use crate::typed_value::TypedValue;
+
+/// One thing to do.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub(super) enum Command {
+    Count,
+    Send {
+        id: u8,
+        then: Vec<Command>,
+    },
+    Later {
+        milliseconds: u64,
+        id: u8,
+        then: Vec<Command>,
+    },
+    /// To be cancelled by the other type of the same id, told at once to do so.
+    InVain {
+        token: u64,
+        then: Vec<Command>,
+    },
+    Cancel {
+        token: u64,
+    },
+    /// Fills and clears a table, which then holds the count alone.
+    Table,
+    Emit,
+}
+
+/// What each id counts and publishes in the end.
+#[derive(Default, Debug, Clone, PartialEq)]
+pub(super) struct Expected {
+    pub(super) counts: BTreeMap<u8, i64>,
+    pub(super) emitted: BTreeMap<String, i64>,
+}
+
+impl Expected {
+    pub(super) fn add(&mut self, id: u8, commands: &[Command]) {
+        for command in commands {
+            match command {
+                Command::Count => *self.counts.entry(id).or_default() += 1,
+                Command::Emit => *self.emitted.entry(format!("tree/{id}")).or_default() += 1,
+                Command::Send { id, then } | Command::Later { id, then, .. } => self.add(*id, then),
+                Command::InVain { .. } | Command::Cancel { .. } | Command::Table => {}
+            }
+        }
+    }
+}
+
+/// A tree of a few dozen commands at most. `tokens` numbers tokens, for one in use would be an error.
+pub(super) fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for _ in 0..random.u8(1..4) {
+        let is_leaf = depth == 0;
+        let command = match random.u8(0..10) {
+            0..3 => Command::Count,
+            3 => Command::Emit,
+            4 => Command::Table,
+            _ if is_leaf => Command::Count,
+            5..8 => Command::Send { id: random.u8(0..IDS), then: draw(random, depth - 1, tokens) },
+            8 => Command::Later {
+                milliseconds: random.u64(0..300),
+                id: random.u8(0..IDS),
+                then: draw(random, depth - 1, tokens),
+            },
+            _ => {
+                *tokens += 1;
+                Command::InVain { token: *tokens, then: vec![Command::Count, Command::Emit] }
+            }
+        };
+        commands.push(command);
+    }
+    commands
+}
+
+pub(super) fn text(commands: &[Command]) -> String {
+    serde_json::to_string(commands).unwrap()
+}
+
+pub(super) fn application() -> Arc<Application> {
+    let module = Module::new().function("tree/node", || invoke).function("tree/other", || invoke);
+    let specification = Specification::parse("module.yaml", MODULE, &|_| None);
+    match specification.and_then(|specification| Application::link(module, specification)) {
+        Ok(application) => Arc::new(application),
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+fn invoke(context: &mut Context<'_>, message: &TypedValue) -> Result<(), FunctionError> {
+    let commands: Vec<Command> = serde_json::from_str(&message.get::<String>()?)
+        .map_err(|error| FunctionError::new(error.to_string()))?;
+    let own_id = context.self_address().id().to_owned();
+    for command in commands {
+        match command {
+            Command::Count => {
+                COUNT.update(context, |count| count.unwrap_or(0) + 1)?;
+            }
+            Command::Send { id, then } => context.send(node(id)?, text(&then))?,
+            Command::Later { milliseconds, id, then } => {
+                context.send_after(Duration::from_millis(milliseconds), node(id)?, text(&then))?;
+            }
+            Command::InVain { token, then } => {
+                let target = Address::new(NODE, &own_id)?;
+                context.send_after_with_token(YEAR, target, text(&then), &format!("t{token}"))?;
+                let cancel = text(&[Command::Cancel { token }]);
+                context.send(Address::new(OTHER, &own_id)?, cancel)?;
+            }
+            Command::Cancel { token } => context.cancel(&format!("t{token}"))?,
+            Command::Table => {
+                for key in TABLE.keys(context)? {
+                    TABLE.remove(context, &key)?;
+                }
+                for key in 0..3 {
+                    TABLE.set(context, &key, i64::from(key))?;
+                }
+                TABLE.clear(context)?;
+                let count = COUNT.get(context)?.unwrap_or(0);
+                TABLE.set(context, &7, count)?;
+            }
+            Command::Emit => {
+                let emitted = EMITTED.update(context, |count| count.unwrap_or(0) + 1)?;
+                context.egress(&OUT, MqttRecord::new(format!("tree/{own_id}"), emitted.to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn node(id: u8) -> Result<Address, FunctionError> {
+    Ok(Address::new(NODE, &id.to_string())?)
+}
+
+/// Ids of the trees' addresses.
+pub(super) const IDS: u8 = 9;
+
+const COUNT: PersistedValue<i64> = PersistedValue::new("count");
+const EMITTED: PersistedValue<i64> = PersistedValue::new("emitted");
+const TABLE: PersistedTable<u32, i64> = PersistedTable::new("table");
+const NODE: TypeName = TypeName::from_static("tree/node");
+const OTHER: TypeName = TypeName::from_static("tree/other");
+const OUT: TypeName = TypeName::from_static("tree/out");
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+const MODULE: &str = r"
+kind: fogfun.mqtt.v1/ingress
+spec:
+  id: tree/in
+  address: mqtt://broker
+  topics:
+    - topic: tree-in/{id}
+      qos: 2
+      format: text
+      id: {capture: id}
+      targets: [tree/node]
+---
+kind: fogfun.mqtt.v1/egress
+spec:
+  id: tree/out
+  address: mqtt://broker
+  qos: 2
+";

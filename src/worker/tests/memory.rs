@@ -1,0 +1,193 @@
+//! What does a worker hold, and does it go on when that is full?
+
+use super::bench::*;
+use crate::function::{PersistedTable, PersistedValue};
+use crate::worker::WorkerLimits;
+
+fn tight() -> WorkerLimits {
+    WorkerLimits { memory_bytes: 64 * 1024, effects_bytes_max: 16 * 1024, channel_bytes: 300, ..limits() }
+}
+
+#[test]
+fn a_long_mailbox_is_spilled_and_comes_back_in_order_with_its_counts() {
+    let ear = Ear::default();
+    let heard = ear.clone();
+    let mut bench = Bench::new(
+        1,
+        tight(),
+        module(move |context, text| {
+            heard.hear(context, text);
+            Ok(())
+        }),
+    );
+    let target = address("test/a", "x");
+    for number in 0..300 {
+        bench.send(&target, number.to_string());
+    }
+    bench.commit();
+    assert!(bench.fold_wanted);
+    bench.fold();
+    let status = bench.status(0);
+    assert!(100 < status.messages_spilled, "{status:?}");
+    assert_eq!(status.messages_waiting, 300);
+    for number in 300..320 {
+        bench.send(&target, number.to_string());
+    }
+    assert_eq!(bench.status(0).messages_waiting, 320);
+    for _ in 0..40 {
+        bench.run(0, 4);
+    }
+    assert_eq!(bench.status(0).messages_waiting, 160);
+    bench.commit();
+    bench.restart(1);
+    assert_eq!(bench.status(0).messages_waiting, 160);
+    bench.live();
+    let in_order: Vec<String> = (0..320).map(|number| format!("x {number}")).collect();
+    assert_eq!(ear.take(), in_order);
+    let status = bench.status(0);
+    assert_eq!((status.messages_waiting, status.messages_spilled), (0, 0));
+}
+
+const GONE: PersistedValue<i64> = PersistedValue::new("gone");
+
+#[test]
+fn two_addresses_that_flood_each_other_over_tiny_channels_come_to_the_end() {
+    let (left, right) = (id_of(0, 2), id_of(1, 2));
+    let other = {
+        let (left, right) = (left.clone(), right.clone());
+        move |id: &str| if id == left { right.clone() } else { left.clone() }
+    };
+    // A message `n` makes two of `n - 1` to the other side, each of half a kilobyte.
+    let mut bench = Bench::new(
+        2,
+        tight(),
+        module(move |context, text| {
+            let depth: u32 = text.trim().parse().unwrap();
+            let count = GONE.get(context)?.unwrap_or(0);
+            GONE.set(context, count + 1)?;
+            for _ in 0..if depth == 0 { 0 } else { 2 } {
+                context.send(
+                    address("test/a", &other(context.self_address().id())),
+                    format!("{:500}", depth - 1),
+                )?;
+            }
+            Ok(())
+        }),
+    );
+    for _ in 0..2 {
+        bench.send(&address("test/a", &left), "9");
+        bench.send(&address("test/a", &right), "9");
+    }
+    bench.live();
+    let invocations: u64 = (0..2).map(|worker| bench.counter(worker, "invocations")).sum();
+    assert_eq!(invocations, 4 * (1024 - 1), "{:?}", bench.statuses());
+    for status in bench.statuses() {
+        assert_eq!((status.messages_waiting, status.messages_unsent), (0, 0));
+    }
+}
+
+#[test]
+fn a_tree_of_messages_wider_than_memory_comes_to_its_end() {
+    // Message `n` goes to addresses of their own, two for each.
+    let mut bench = Bench::new(
+        1,
+        tight(),
+        module(|context, text| {
+            let node: u32 = text.trim().parse().unwrap();
+            for child in [2 * node, 2 * node + 1] {
+                if child < 1024 {
+                    context.send(address("test/a", &(child % 100).to_string()), format!("{child:300}"))?;
+                }
+            }
+            Ok(())
+        }),
+    );
+    bench.send(&address("test/a", "1"), "1");
+    bench.live();
+    assert_eq!(bench.counter(0, "invocations"), 1023);
+    assert_eq!(bench.status(0).messages_waiting, 0);
+    assert!(0 < bench.counter(0, "waited-for-memory"), "nothing had to wait: nothing was shown");
+}
+
+const BIG: PersistedTable<u32, String> = PersistedTable::new("big");
+
+#[test]
+fn states_read_by_many_addresses_stay_within_the_account() {
+    // Each address knows 10 KiB; the account holds six of them.
+    let mut bench = Bench::new(
+        1,
+        tight(),
+        module(|context, text| {
+            if text == "fill" {
+                for key in 0..10 {
+                    BIG.set(context, &key, "z".repeat(1024))?;
+                }
+                return Ok(());
+            }
+            let entries = BIG.entries(context)?.len();
+            assert_eq!(entries, 10);
+            BIG.set(context, &0, "y".repeat(1024))
+        }),
+    );
+    let ids: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    for id in &ids {
+        bench.send(&address("test/a", id), "fill");
+        bench.live();
+    }
+    bench.commit();
+    bench.fold();
+    bench.restart(1);
+    for _ in 0..3 {
+        for id in &ids {
+            bench.send(&address("test/a", id), "read");
+        }
+    }
+    let mut most = 0;
+    for _ in 0..2_000 {
+        let more = bench.run(0, 1);
+        let status = bench.status(0);
+        most = most.max(status.memory_bytes);
+        if !more {
+            bench.commit();
+            if bench.fold_wanted {
+                bench.fold();
+            }
+        }
+    }
+    let status = bench.status(0);
+    assert_eq!(status.messages_waiting, 0, "{status:?}");
+    assert!(most <= status.memory_bytes_max, "{most} of {}", status.memory_bytes_max);
+}
+
+#[test]
+fn the_intake_closes_and_opens_with_a_gap_between() {
+    let mut limits = limits();
+    limits.letters_max = 10;
+    let mut bench = Bench::new(1, limits, module(|_, _| Ok(())));
+    let is_open = |bench: &mut Bench| bench.status(0).sessions.iter().all(|session| session.intake_open);
+    for number in 0..10 {
+        assert!(is_open(&mut bench), "after {number}");
+        bench.send(&address("test/a", "x"), "letter");
+    }
+    assert!(!is_open(&mut bench));
+    bench.run(0, 1);
+    assert!(is_open(&mut bench), "below the bound of letters");
+    let mut bench = Bench::new(1, tight(), module(|_, _| Ok(())));
+    let mut used = 0;
+    while is_open(&mut bench) {
+        used = bench.status(0).memory_bytes;
+        bench.send(&address("test/a", "x"), "z".repeat(1024));
+    }
+    let limit = bench.status(0).memory_bytes_max;
+    assert!(
+        limit * 60 / 100 < used && used <= limit * 65 / 100,
+        "closed above 65 %, not at {used} of {limit}"
+    );
+    while !is_open(&mut bench) {
+        used = bench.status(0).memory_bytes;
+        bench.run(0, 1);
+    }
+    let opened = bench.status(0).memory_bytes;
+    assert!(opened <= limit / 2 && limit / 2 < used + 1024, "opened below 50 %, not at {opened}");
+    assert_eq!((bench.counter(0, "intake-closed"), bench.counter(0, "intake-opened")), (1, 1));
+}
