@@ -22,6 +22,7 @@ use embassy_time::{Duration, Instant};
 
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::Application;
+use crate::mqtt::config::Role;
 use crate::mqtt::session::{ConnectionNumber, SessionStart};
 use crate::node::{Node, NodeConfig, NodeInput};
 use crate::sim::base::SimBase;
@@ -91,7 +92,7 @@ pub struct Simulation {
     /// What happened, for the report.
     pub counts: Counts,
     /// What the board has told, by kind.
-    pub told: BTreeMap<&'static str, u64>,
+    pub told: BTreeMap<&'static str, Vec<String>>,
     /// The checker of what leaves.
     pub watch: Watch,
     #[cfg(test)]
@@ -231,6 +232,19 @@ impl Simulation {
     pub fn run_until(&mut self, until: Instant) {
         while self.step(until) {}
         self.now = self.now.max(until);
+    }
+
+    /// Lets the board come up. The broker keeps for a session only what came after its first subscription.
+    pub fn run_until_subscribed(&mut self) {
+        self.run_until(self.now + Duration::from_secs(20));
+        let application = Arc::clone(&self.application);
+        let ingresses =
+            application.sessions.iter().filter(|session| matches!(session.role, Role::Ingress { .. }));
+        for session in ingresses {
+            while !self.broker.is_subscribed(&session.client_id) {
+                self.run_until(self.now + Duration::from_secs(5));
+            }
+        }
     }
 
     /// Asks the board and waits for as many answers as it has workers that answer; `None` if none came in a virtual minute.

@@ -94,8 +94,13 @@ impl Simulation {
                     self.close_link(link, "closed");
                 }
             }
-            WorkerOutput::Admin { reply, .. } => self.answers.push(reply),
-            WorkerOutput::Event { kind, .. } => *self.told.entry(kind).or_default() += 1,
+            WorkerOutput::Admin { request, reply } => {
+                // The answer to a question that is not waited for any more is nobody's.
+                if request == self.next_request {
+                    self.answers.push(reply);
+                }
+            }
+            WorkerOutput::Event { kind, text } => self.told.entry(kind).or_default().push(text),
             WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
         }
     }
