@@ -5,7 +5,7 @@ use embassy_time::Instant;
 
 use crate::admin::NodeStatus;
 use crate::node::{NodeInput, NodeOutput};
-use crate::store::{StoreCommand, StoreEvent};
+use crate::store::{StoreCommand, StoreEvent, StoreStatus};
 use crate::worker::io::{WorkerInput, WorkerOutput};
 
 /// The data plane of one thread.
@@ -41,5 +41,5 @@ pub trait StoreMachine {
     /// Does a command and answers it.
     fn handle(&mut self, command: StoreCommand) -> StoreEvent;
     /// How the store is, for `status`.
-    fn summary(&self) -> serde_json::Value;
+    fn summary(&self) -> StoreStatus;
 }

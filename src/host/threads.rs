@@ -14,7 +14,7 @@ use super::inbox::Inbox;
 use super::machine::{StoreMachine, WorkerMachine};
 use super::shell::Event;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
-use crate::store::StoreCommand;
+use crate::store::{StoreCommand, StoreStatus};
 use crate::worker::io::{ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 
 /// Invocations between two looks at the inbox. More starves the sockets, fewer asks in vain.
@@ -160,7 +160,7 @@ pub struct StorePath {
     /// One command at a time; `None` ends the thread.
     pub commands: Arc<Inbox<Option<StoreCommand>>>,
     /// How the store was after its last command.
-    pub summary: Arc<Mutex<serde_json::Value>>,
+    pub summary: Arc<Mutex<Option<StoreStatus>>>,
 }
 
 /// Starts the store's thread.
@@ -175,7 +175,7 @@ pub fn spawn_store<S: StoreMachine + Send + 'static>(
     let body = move || {
         let _guard = AbortOnPanic;
         let mut commands = VecDeque::new();
-        let publish = |summary| *path.summary.lock().unwrap_or_else(PoisonError::into_inner) = summary;
+        let publish = |summary| *path.summary.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
         publish(store.summary());
         loop {
             path.commands.take_waiting(&mut commands, None);
