@@ -292,7 +292,7 @@ fn message_id(identity: u64, group: KeyGroup, arrival: u64) -> String {
     let mut hexadecimal = |number: u64, digits_min: u32| {
         let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(digits_min);
         for place in (0..digits).rev() {
-            text.extend(char::from_digit((number >> (4 * place)) as u32 & 15, 16));
+            text.extend(char::from_digit(((number >> (4 * place)) & 15) as u32, 16));
         }
         if digits_min != 1 {
             text.push('-');

@@ -9,7 +9,7 @@
 //! slots   open addressing, at most three quarters full: 0 empty, else tag of the key's hash (24 bits) │ place in the arena + 1
 //! ```
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::ControlFlow;
 
 use crate::key_group::KeyGroup;
@@ -22,16 +22,21 @@ pub(crate) struct Logged {
     arena: Vec<u8>,
     slots: Vec<u64>,
     count: usize,
-    /// Places by group, in key order, once somebody wants an order.
-    sorted: OnceCell<Vec<Sorted>>,
+    /// By group, once somebody wants an order.
+    groups: OnceCell<Vec<Group>>,
 }
 
-type Sorted = OnceCell<Vec<usize>>;
+/// Places of one group: as they were found, then, once asked for, in key order.
+#[derive(Default, Debug)]
+struct Group {
+    found: RefCell<Vec<usize>>,
+    sorted: OnceCell<Vec<usize>>,
+}
 
 impl Logged {
     /// Puts or, without a value, deletes.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
-        self.sorted.take();
+        self.groups.take();
         if self.slots.len() * 3 <= (self.count + 1) * 4 {
             self.grow();
         }
@@ -82,21 +87,26 @@ impl Logged {
         let first = group_of(from).map_or(0, KeyGroup::index);
         let from = from.to_vec();
         let groups = if self.count == 0 { &[][..] } else { self.groups() };
-        groups.iter().enumerate().skip(first).flat_map(move |(at, group)| {
-            let places = group.get_or_init(|| self.sort(at));
+        groups.iter().skip(first).flat_map(move |group| {
+            let places = group.sorted.get_or_init(|| self.sort(group.found.take()));
             let begin = places.partition_point(|&place| self.record(place).0 < from.as_slice());
             places[begin..].iter().map(|&place| self.record(place))
         })
     }
 
-    fn groups(&self) -> &[Sorted] {
-        self.sorted.get_or_init(|| KeyGroup::all().map(|_| OnceCell::new()).collect())
+    fn groups(&self) -> &[Group] {
+        self.groups.get_or_init(|| {
+            let mut groups: Vec<Group> = KeyGroup::all().map(|_| Group::default()).collect();
+            for place in self.slots.iter().filter_map(|&slot| place_of(slot)) {
+                if let Some(group) = group_of(self.record(place).0) {
+                    groups[group.index()].found.get_mut().push(place);
+                }
+            }
+            groups
+        })
     }
 
-    fn sort(&self, group: usize) -> Vec<usize> {
-        let places = self.slots.iter().filter_map(|&slot| place_of(slot));
-        let is_of = |place: &usize| group_of(self.record(*place).0).map(KeyGroup::index) == Some(group);
-        let mut places: Vec<usize> = places.filter(is_of).collect();
+    fn sort(&self, mut places: Vec<usize>) -> Vec<usize> {
         places.sort_unstable_by_key(|&place| self.record(place).0);
         places
     }
