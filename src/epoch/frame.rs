@@ -123,11 +123,15 @@ pub fn encode_record(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
 
 fn encode_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut length = bytes.len();
-    while 0x7f < length {
-        out.push((length & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = length.to_le_bytes();
         length >>= 7;
+        if length == 0 {
+            out.push(low);
+            break;
+        }
+        out.push(low | 0x80);
     }
-    out.push((length & 0x7f) as u8);
     out.extend_from_slice(bytes);
 }
 
