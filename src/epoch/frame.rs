@@ -24,6 +24,8 @@ pub struct FrameBuilder {
 /// One record in the arena: the key, then the value.
 #[derive(Clone, Copy, Debug)]
 struct Record {
+    /// The key's first bytes, big-endian: most comparisons end there.
+    head: u64,
     key_start: usize,
     value_start: usize,
     value_end: usize,
@@ -37,7 +39,14 @@ impl FrameBuilder {
         key.encode(&mut self.arena);
         let value_start = self.arena.len();
         value(&mut self.arena);
-        self.records.push(Record { key_start, value_start, value_end: self.arena.len(), is_delete: false });
+        let head = head_of(&self.arena[key_start..value_start]);
+        self.records.push(Record {
+            head,
+            key_start,
+            value_start,
+            value_end: self.arena.len(),
+            is_delete: false,
+        });
     }
 
     /// Deletes `key`; deleting what is not there is no error.
@@ -45,7 +54,8 @@ impl FrameBuilder {
         let key_start = self.arena.len();
         key.encode(&mut self.arena);
         let end = self.arena.len();
-        self.records.push(Record { key_start, value_start: end, value_end: end, is_delete: true });
+        let head = head_of(&self.arena[key_start..]);
+        self.records.push(Record { head, key_start, value_start: end, value_end: end, is_delete: true });
     }
 
     /// Is there nothing in it?
@@ -67,7 +77,8 @@ impl FrameBuilder {
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         let Self { arena, records } = self;
         records.sort_unstable_by(|a, b| {
-            arena[a.key_start..a.value_start].cmp(&arena[b.key_start..b.value_start])
+            let by_head = a.head.cmp(&b.head);
+            by_head.then_with(|| arena[a.key_start..a.value_start].cmp(&arena[b.key_start..b.value_start]))
         });
         let mut section: Option<(KeyGroup, usize)> = None;
         let mut previous: Option<&[u8]> = None;
@@ -102,11 +113,34 @@ fn close_section(out: &mut [u8], section: Option<(KeyGroup, usize)>) {
 
 /// Appends one record.
 pub fn encode_record(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
-    let record = RecordOnTheWire { key, value };
-    match postcard::to_extend(&record, std::mem::take(out)) {
-        Ok(extended) => *out = extended,
-        Err(error) => unreachable!("bytes in memory always encode: {error}"),
+    // What postcard makes of `RecordOnTheWire`, without going through bytes one by one.
+    encode_bytes(out, key);
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        encode_bytes(out, value);
     }
+}
+
+fn encode_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut length = bytes.len();
+    loop {
+        let [low, ..] = length.to_le_bytes();
+        length >>= 7;
+        if length == 0 {
+            out.push(low);
+            break;
+        }
+        out.push(low | 0x80);
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// The first eight bytes of a key, zeros behind a shorter one: orders as keys do, or says nothing.
+fn head_of(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let length = key.len().min(head.len());
+    head[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(head)
 }
 
 /// Calls `visit(key, value)` for every record of `sections` in order; a value of `None` is a delete.
@@ -198,6 +232,16 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_record_is_what_postcard_makes_of_it(key: Vec<u8>, value: Option<Vec<u8>>, padding in 0..40_000_usize) {
+            let value = value.map(|mut value| { value.resize(value.len() + padding, 7); value });
+            let value = value.as_deref();
+            let mut bytes = vec![1];
+            encode_record(&mut bytes, &key, value);
+            let record = RecordOnTheWire { key: &key, value };
+            assert_eq!(bytes[1..], postcard::to_allocvec(&record).unwrap());
+        }
+
         #[test]
         fn any_bytes_are_a_frame_or_an_error(bytes: Vec<u8>) {
             let _ = read_sections(&bytes, |_, _| ());

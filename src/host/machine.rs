@@ -5,7 +5,7 @@ use embassy_time::Instant;
 
 use crate::admin::NodeStatus;
 use crate::node::{NodeInput, NodeOutput};
-use crate::store::{StoreCommand, StoreEvent};
+use crate::store::{StoreCommand, StoreEvent, StoreStatus};
 use crate::worker::io::{WorkerInput, WorkerOutput};
 
 /// The data plane of one thread.
@@ -46,5 +46,5 @@ pub trait StoreMachine {
     /// What the disk says; nothing was changed.
     fn accept_degraded(&mut self) -> std::io::Result<u64>;
     /// How the store is, for `status`.
-    fn summary(&self) -> serde_json::Value;
+    fn summary(&self) -> StoreStatus;
 }

@@ -17,13 +17,14 @@ use smol::LocalExecutor;
 use super::clock::{self, Clock};
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
+use super::start::lost;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
 use super::{admin, failpoint, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::node::{NodeInput, NodeOutput};
-use crate::store::StoreEvent;
+use crate::store::{StoreEvent, StoreStatus};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
@@ -189,6 +190,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     async fn turn_until_stopped(&mut self) {
         let mut events = VecDeque::new();
+        let mut timer = None;
         self.drain(self.clock.now());
         loop {
             self.paths.main.take(&mut events);
@@ -208,14 +210,13 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             if more {
                 smol::future::yield_now().await;
             } else {
-                self.wait().await;
+                self.wait(&mut timer).await;
             }
         }
     }
 
-    /// Until something comes or is due.
-    async fn wait(&self) {
-        let mut timer = None;
+    /// Until something comes or is due. A timer that is set too early stays: setting one costs more than waking in vain.
+    async fn wait(&self, kept: &mut Option<(u64, smol::Timer)>) {
         let inbox = &self.paths.main;
         let (clock, own) = (&self.clock, self.next_timeout());
         poll_fn(|context| {
@@ -228,8 +229,16 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             if micros == 0 {
                 return Poll::Ready(());
             }
-            let timer = timer.insert(smol::Timer::after(Duration::from_micros(micros)));
-            std::future::Future::poll(std::pin::Pin::new(timer), context).map(drop)
+            let (due, now) = (due.as_micros(), clock.now().as_micros());
+            if kept.as_ref().is_none_or(|(at, _)| *at <= now || due < *at) {
+                *kept = Some((due, smol::Timer::after(Duration::from_micros(micros))));
+            }
+            let Some((_, timer)) = kept else { return Poll::Pending };
+            let polled = std::future::Future::poll(std::pin::Pin::new(timer), context).map(drop);
+            if polled.is_ready() {
+                *kept = None;
+            }
+            polled
         })
         .await;
     }
@@ -449,9 +458,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         status
             .insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
         status.insert("events".into(), serde_json::json!(counters));
-        let store = self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        status.insert("degraded".into(), store.get("degraded").cloned().unwrap_or_default());
-        status.insert("store".into(), store);
+        let store = self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(summary);
+        let degraded = store.as_ref().and_then(|store| store.get("degraded")).cloned();
+        status.insert("degraded".into(), degraded.unwrap_or_default());
+        status.insert("store".into(), store.into());
         status.into()
     }
 
@@ -502,6 +512,20 @@ impl<W, N> std::fmt::Debug for Shell<W, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shell").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn summary(status: &StoreStatus) -> serde_json::Value {
+    serde_json::json!({
+        "bytes_written": status.bytes_written,
+        "syncs": status.syncs,
+        "segments": status.segments,
+        "spares": status.spares,
+        "log_bytes": status.log_bytes,
+        "epoch": status.epoch.0,
+        "folded": status.folded.0,
+        "latched": status.latched.as_ref().map(|(_, text)| text),
+        "degraded": status.degraded.as_ref().map(lost),
+    })
 }
 
 fn to_ticks(duration: Duration) -> embassy_time::Duration {

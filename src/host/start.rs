@@ -26,7 +26,7 @@ use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
 use crate::node::{Node, NodeConfig, NodeInput, NodeOutput};
 use crate::state::key::group_of;
-use crate::store::{Degraded, Recovered, Store, StoreLimits};
+use crate::store::{Degraded, Recovered, Store, StoreLimits, StoreStatus};
 use crate::store::{StoreCommand, StoreEvent};
 use crate::worker::io::{WorkerIndex, WorkerInput, WorkerOutput};
 use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
@@ -231,23 +231,12 @@ impl StoreMachine for StoreOfNode {
         let lost = self.0.status().degraded.map_or(0, |lost| lost.last().0 - lost.first().0 + 1);
         self.0.accept_degraded().map(|()| lost)
     }
-    fn summary(&self) -> serde_json::Value {
-        let status = self.0.status();
-        serde_json::json!({
-            "bytes_written": status.bytes_written,
-            "syncs": status.syncs,
-            "segments": status.segments,
-            "spares": status.spares,
-            "log_bytes": status.log_bytes,
-            "epoch": status.epoch.0,
-            "folded": status.folded.0,
-            "latched": status.latched.map(|(_, text)| text),
-            "degraded": status.degraded.as_ref().map(lost),
-        })
+    fn summary(&self) -> StoreStatus {
+        self.0.status()
     }
 }
 
-fn lost(degraded: &Degraded) -> String {
+pub(super) fn lost(degraded: &Degraded) -> String {
     format!("lost epochs {} to {}", degraded.first(), degraded.last())
 }
 

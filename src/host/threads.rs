@@ -16,7 +16,7 @@ use super::machine::{StoreMachine, WorkerMachine};
 use super::shell::Event;
 use crate::admin::AdminReply;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
-use crate::store::StoreCommand;
+use crate::store::{StoreCommand, StoreStatus};
 use crate::worker::io::{ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 
 /// Invocations between two looks at the inbox. More starves the sockets, fewer asks in vain.
@@ -162,7 +162,7 @@ pub struct StorePath {
     /// What the thread is to do; of the node's commands one at a time.
     pub jobs: Arc<Inbox<StoreJob>>,
     /// How the store was after its last command.
-    pub summary: Arc<Mutex<serde_json::Value>>,
+    pub summary: Arc<Mutex<Option<StoreStatus>>>,
 }
 
 /// What the store's thread is to do.
@@ -189,7 +189,7 @@ pub fn spawn_store<S: StoreMachine + Send + 'static>(
     main: Arc<Inbox<Event>>,
 ) -> std::io::Result<()> {
     let summary = Arc::clone(&path.summary);
-    let publish = move |now| *summary.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    let publish = move |now| *summary.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     publish(store.summary());
     let body = move || {
         let _guard = AbortOnPanic;

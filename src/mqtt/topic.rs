@@ -69,7 +69,7 @@ impl TopicPattern {
     /// What the pattern captures of a topic name, from left to right; `None` if it does not take that topic.
     #[must_use]
     pub fn captures<'p, 't>(&'p self, topic: &'t str) -> Option<Captures<'p, 't>> {
-        self.takes(topic).then(|| Captures { levels: self.levels.iter(), parts: topic.split('/') })
+        self.takes(topic).then(|| Captures { levels: self.levels.iter(), parts: Parts(Some(topic)) })
     }
 
     /// Is there a topic that both take? Then a broker may deliver its records twice to one session.
@@ -107,7 +107,7 @@ impl TopicPattern {
     }
 
     fn takes(&self, topic: &str) -> bool {
-        let mut parts = topic.split('/');
+        let mut parts = Parts(Some(topic));
         for (index, level) in self.levels.iter().enumerate() {
             let part = parts.next();
             let hidden = index == 0 && part.is_some_and(|part| part.starts_with('$'));
@@ -126,7 +126,24 @@ impl TopicPattern {
 #[derive(Debug, Clone)]
 pub struct Captures<'p, 't> {
     levels: std::slice::Iter<'p, Level>,
-    parts: std::str::Split<'t, char>,
+    parts: Parts<'t>,
+}
+
+/// The levels of a topic name, from left to right: `split('/')` without its search for any character.
+#[derive(Debug, Clone)]
+struct Parts<'t>(Option<&'t str>);
+
+impl<'t> Iterator for Parts<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        let rest = self.0.take()?;
+        let Some(at) = rest.bytes().position(|byte| byte == b'/') else {
+            return Some(rest);
+        };
+        self.0 = rest.get(at + 1..);
+        rest.get(..at)
+    }
 }
 
 impl<'p, 't> Iterator for Captures<'p, 't> {
@@ -151,7 +168,7 @@ pub fn check_topic_name(topic: &str) -> Result<(), TopicError> {
     if topic.is_empty() {
         return Err(TopicError::Empty);
     }
-    if topic.contains(['+', '#']) {
+    if topic.bytes().any(|byte| byte == b'+' || byte == b'#') {
         return Err(TopicError::WildcardInName);
     }
     check_bytes(topic)
@@ -309,7 +326,7 @@ fn fill<'a>(template: &str, value: impl Fn(Placeholder) -> Option<&'a str>) -> R
 }
 
 fn push_literal(topic: &mut String, literal: &str) -> Result<(), TopicError> {
-    if literal.contains('}') {
+    if literal.bytes().any(|byte| byte == b'}') {
         return Err(TopicError::Unclosed);
     }
     topic.push_str(literal);
@@ -320,7 +337,7 @@ fn check_bytes(topic: &str) -> Result<(), TopicError> {
     if TOPIC_BYTES_MAX < topic.len() {
         return Err(TopicError::TooLong { bytes: topic.len() });
     }
-    if topic.contains('\0') {
+    if topic.bytes().any(|byte| byte == 0) {
         return Err(TopicError::Nul);
     }
     Ok(())

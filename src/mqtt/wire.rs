@@ -102,7 +102,7 @@ impl Journal {
         self.want(now, sync_by);
     }
 
-    /// Nobody waits: hand out with the next commit, at most in half a second; sync within one. `stored`: the entry lies in the store.
+    /// Nobody waits: hand out when it [rides](Self::ride) with a commit, at most in half a second; sync within one. `stored`: the entry lies in the store.
     pub(super) fn finish(&mut self, now: Instant, number: u64, stored: bool) {
         self.progress.advance(number, Mark::Done);
         if stored {
@@ -111,9 +111,11 @@ impl Journal {
         self.want(now + LAZY_EMIT, now + LAZY_SYNC);
     }
 
-    /// A frame is about to be synced next: what is due lazily rides with it.
+    /// A frame is about to be synced next: what is due lazily rides with it, once it is worth a record.
     pub(super) fn ride(&mut self, now: Instant) {
-        if let Some(due) = &mut self.due {
+        if let Some(due) = &mut self.due
+            && RIDE_FINISHED_MIN <= self.finished.len()
+        {
             due.emit_at = now;
         }
     }
@@ -160,6 +162,9 @@ impl Journal {
     }
 }
 
+/// Finished handshakes that are worth a record before their time. One each would write 80 bytes per event where storage is fast; a
+/// crash repeats so many QoS 1 records more.
+const RIDE_FINISHED_MIN: usize = 16;
 /// PUBACK and PUBCOMP received are handed out at the latest after this …
 const LAZY_EMIT: Duration = Duration::from_millis(500);
 /// … and durable after this: a crash before repeats a QoS 1 record that the broker had confirmed.

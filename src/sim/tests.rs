@@ -392,18 +392,3 @@ fn removing_any_sync_is_found() {
 fn a_start_that_trusts_what_nobody_synced_is_found() {
     found(Sabotage::StartTrusts);
 }
-
-/// The broker loses the egress's session, and the board dies before it has written that down
-/// (docs/decisions/0004-releases-after-a-lost-session.md).
-#[test]
-fn what_a_session_lost_unheard_takes_is_counted_and_told() {
-    let mut simulation = Scenario::new(1214).run().unwrap();
-    let counts = came(&mut simulation, "mirror/m6").len();
-    assert!(
-        simulation.told["release-unproven"].iter().any(|text| text.contains(" mirror/m6: ")),
-        "{counts} came"
-    );
-    let records = without_repeats(simulation.client(SUBSCRIBER).received());
-    let lacks = check_sequences(&records, &BTreeMap::new()).unwrap_err();
-    assert_eq!(lacks, "mirror/m6: 8 came after 6");
-}

@@ -24,7 +24,7 @@ use super::channel::join;
 use super::instances::{INSTANCE_BYTES, Status};
 use super::io::WorkerOutput;
 use super::states::is_expired;
-use super::{Notes, SESSION_TYPE, Worker};
+use super::{Behind, Notes, SESSION_TYPE, Worker};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Answers a question once, when what the answer says is committed.
@@ -141,7 +141,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for group in self.groups_behind(after) {
             let prefix = kind_prefix(group, Kind::State);
             let from = if after < &prefix[..] { &prefix[..] } else { after };
-            let seek = self.base.seek(from, &mut |bytes, value| {
+            let base = Behind { logged: &self.logged, base: &self.base };
+            let seek = base.seek(from, &mut |bytes, value| {
                 if !bytes.starts_with(&prefix) || entries_max < in_base {
                     return ControlFlow::Break(());
                 }
@@ -227,7 +228,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let instance = self.instances.at(at);
         let before = instance.states.memory_bytes();
         let mutation = Mutation { name: name.into(), change };
-        let applied = instance.states.apply(&address, &self.base, mutation, self.epochs.working);
+        let base = Behind { logged: &self.logged, base: &self.base };
+        let applied = instance.states.apply(&address, &base, mutation, self.epochs.working);
         self.account.add(instance.states.memory_bytes());
         self.account.remove(before);
         applied.map_err(|error| error.to_string())?;

@@ -22,7 +22,7 @@ use super::delayed::{Delayed, Place};
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
 use super::states::StateView;
-use super::{Notes, Suspect, Worker};
+use super::{Behind, Notes, Suspect, Worker};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
@@ -100,7 +100,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
-        let Self { instances, functions, effects, base, notes, config, scratch, delayed, .. } = self;
+        let Self { instances, functions, effects, base, logged, notes, config, scratch, delayed, .. } = self;
         let instance = instances.at(at);
         let Instance { address, mailbox, states, hash, function, .. } = instance;
         let (address, hash) = (&*address, *hash);
@@ -125,6 +125,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         effects.clear();
         let Letter { caller, argument, headers } = &waiting.letter;
         let now_ms = now.as_millis();
+        let base = &Behind { logged, base };
         let mut view = StateView { states, address, base, now_ms, scratch };
         let mut context = Context::new(
             address,
@@ -204,7 +205,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn apply_state(&mut self, at: InstanceIndex, effects: &mut Effects) -> Result<(), FunctionError> {
-        let Self { instances, base, epochs, account, .. } = self;
+        let Self { instances, base, logged, epochs, account, .. } = self;
+        let base = &Behind { logged, base };
         let instance = instances.at(at);
         // Tables are read before anything changes, so that a failing read changes nothing.
         instance.states.prepare(&instance.address, base, &effects.mutations)?;

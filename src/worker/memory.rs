@@ -9,7 +9,7 @@ use crate::store::BaseRead;
 
 use super::instances::{INSTANCE_BYTES, InstanceIndex, Status, Sweep};
 use super::io::WorkerOutput;
-use super::{Notes, Worker, WorkerLimits};
+use super::{Logged, Notes, Worker, WorkerLimits};
 
 /// A worker's memory account.
 #[derive(Debug)]
@@ -138,6 +138,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.account.is_fold_wanted = false;
         self.epochs.folded = folded;
         self.overlay.folded(folded);
+        if !self.logged.is_empty() {
+            self.account.remove(self.logged.memory_bytes());
+            self.logged = Logged::default();
+        }
         for owned in &mut self.sessions {
             owned.session.folded(folded);
         }

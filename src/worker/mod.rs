@@ -29,6 +29,7 @@ mod ingress;
 mod instances;
 mod invoke;
 pub mod io;
+mod logged;
 mod mailbox;
 mod memory;
 mod overlay;
@@ -62,6 +63,7 @@ use functions::Functions;
 use ingress::OwnedSession;
 use instances::{InstanceIndex, Instances, Status};
 use io::{Activity, ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
+use logged::{Behind, Logged};
 use mailbox::Waiting;
 use memory::Account;
 use overlay::Overlay;
@@ -187,6 +189,8 @@ pub struct Worker<B, N> {
     delayed: DelayedMessages,
     /// Dead letters and remembered message ids.
     overlay: Overlay,
+    /// States that the log told of and the base does not hold yet.
+    logged: Logged,
     sessions: Vec<OwnedSession>,
     session_by_name: HashMap<TypeName, usize>,
     /// Of every session of the module, in its order.
@@ -248,6 +252,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             channels,
             delayed: DelayedMessages::default(),
             overlay: Overlay::default(),
+            logged: Logged::default(),
             sessions: Vec::new(),
             session_by_name,
             session_addresses,

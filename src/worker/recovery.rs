@@ -13,9 +13,7 @@ use crate::address::Address;
 use crate::key_group::KeyGroup;
 use crate::mqtt::session::{RecoveredSession, Session, SessionStart};
 use crate::state::key::{Key, Kind, address_of, id_prefix, kind_prefix};
-use crate::state::value::{
-    Letter, decode_counter, decode_delayed, decode_letter, decode_state, decode_unsent,
-};
+use crate::state::value::{Letter, decode_counter, decode_delayed, decode_letter, decode_unsent};
 use crate::store::{BaseError, BaseRead};
 
 use super::channel::join;
@@ -30,8 +28,8 @@ use super::{Notes, REPLAYED, SESSION_TYPE, Worker, WorkerStart, session_address,
 /// What the log said of things that need the base to be whole.
 #[derive(Default, Debug)]
 pub(crate) struct Replayed {
-    /// Session kinds, in log order.
-    sessions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Session kinds: the newest of each key.
+    sessions: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     counters: BTreeMap<KeyGroup, u64>,
     unsent: BTreeMap<(KeyGroup, u64), Option<(Address, Letter)>>,
     /// Delayed messages: there, or gone.
@@ -64,7 +62,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let replayed = &mut self.replayed;
         match key {
             Key::Session { .. } | Key::Progress { .. } | Key::Outbox { .. } | Key::Accepted { .. } => {
-                replayed.sessions.push((bytes.to_vec(), value.map(<[u8]>::to_vec)));
+                let value = value.map(<[u8]>::to_vec);
+                match replayed.sessions.get_mut(bytes) {
+                    Some(newest) => *newest = value,
+                    None => {
+                        replayed.sessions.insert(bytes.to_vec(), value);
+                    }
+                }
             }
             Key::Counter { group } => {
                 let next = value.and_then(decode_counter).ok_or_else(damaged)?;
@@ -87,18 +91,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
             Key::Token { .. } | Key::AsyncOperation { .. } => {}
             Key::Seen { .. } | Key::DeadLetter { .. } => self.overlay.replay(bytes, value, epoch),
-            Key::State { id, function_type, name, subkey } => {
-                let address = address_of(function_type, id).ok_or_else(damaged)?;
-                let value = decoded(value, decode_state).ok_or_else(damaged)?;
-                let (at, is_new) = self.instances.find_or_insert(&address);
-                if is_new {
-                    self.account.add(INSTANCE_BYTES);
-                }
-                let states = &mut self.instances.at(at).states;
-                let before = states.memory_bytes();
-                states.replay(name, subkey, value, epoch);
-                self.account.add(states.memory_bytes().saturating_sub(before));
-            }
+            Key::State { .. } => self.logged.put(bytes, value),
         }
         Ok(())
     }
@@ -109,6 +102,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// If the base cannot be read.
     pub fn start(&mut self, now: Instant, start: WorkerStart) -> Result<(), BaseError> {
         self.epochs = Epochs::after(start.epoch);
+        self.logged.shrink();
+        self.account.add(self.logged.memory_bytes());
         self.identity = start.identity;
         let mut in_base = BTreeMap::new();
         for group in self.groups_behind(&[]) {

@@ -54,27 +54,6 @@ struct Dirty {
 }
 
 impl States {
-    /// Applies what the log says of one entry, before the first invocation.
-    pub(crate) fn replay(&mut self, name: &str, subkey: &[u8], value: Option<StateValue>, epoch: Epoch) {
-        let state = self.state(name);
-        state.last_written = epoch;
-        state.memory_bytes += value.as_ref().map_or(ENTRY_BYTES, |value| entry_bytes(subkey, value));
-        match &mut state.content {
-            Content::Partial(entries) if subkey.is_empty() && entries.is_empty() => {
-                state.content = Content::Value(value);
-            }
-            Content::Partial(entries) => {
-                entries.insert(subkey.into(), value);
-            }
-            Content::Value(old) if subkey.is_empty() => *old = value,
-            Content::Value(old) => {
-                let entries = [(Payload::EMPTY, old.take()), (subkey.into(), value)];
-                state.content = Content::Partial(entries.into());
-            }
-            Content::Table(_) => unreachable!("replay comes before the first read"),
-        }
-    }
-
     /// Reads what applying `mutations` needs, so that applying them cannot fail half-way.
     ///
     /// # Errors

@@ -148,7 +148,10 @@ fn payload_of(format: Format, value: &TypedValue) -> Result<Bytes, EncodeError> 
     match Builtin::decode(&value.typename, payload) {
         Some(Err(_)) => Err(EncodeError::NotOfItsType { typename: typename() }),
         Some(Ok(builtin)) => text_of(format, builtin)
-            .map(|text| Bytes::copy_from_slice(text.as_bytes()))
+            .map(|text| match text {
+                Cow::Borrowed(text) => Bytes::copy_from_slice(text.as_bytes()),
+                Cow::Owned(text) => Bytes::from(text),
+            })
             .ok_or_else(|| EncodeError::NotNumber { typename: typename() }),
         None => {
             match format {

@@ -7,7 +7,11 @@ impl Session {
         let Some(topic) = self.resolve_topic(now, &publish) else {
             return;
         };
-        let publish = Publish { topic: Bytes::copy_from_slice(topic.as_bytes()), ..publish };
+        let publish = if *publish.topic == *topic.as_bytes() {
+            publish
+        } else {
+            Publish { topic: Bytes::copy_from_slice(topic.as_bytes()), ..publish }
+        };
         if self.stopping.is_some() {
             return;
         }
