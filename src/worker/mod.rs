@@ -38,7 +38,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,7 +192,6 @@ pub struct Worker<B, N> {
     /// States that the log told of and the base does not hold yet.
     logged: Logged,
     sessions: Vec<OwnedSession>,
-    session_by_name: HashMap<TypeName, usize>,
     /// Of every session of the module, in its order.
     session_addresses: Vec<Option<Address>>,
     functions: Functions,
@@ -235,7 +234,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     pub fn new(config: WorkerConfig, base: B, notes: N) -> Self {
         let others = (0..config.workers).map(WorkerIndex).filter(|&other| other != config.index);
         let channels = others.map(|peer| Channel::new(peer, config.limits.channel_bytes)).collect();
-        let session_by_name = HashMap::new();
         let sessions = config.application.sessions.iter();
         let session_addresses = sessions.map(|session| session_address(&session.name)).collect();
         Self {
@@ -254,7 +252,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             overlay: Overlay::default(),
             logged: Logged::default(),
             sessions: Vec::new(),
-            session_by_name,
             session_addresses,
             functions: Functions::default(),
             effects: Effects::default(),

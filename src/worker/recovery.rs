@@ -290,7 +290,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
             let seed = self.config.seed ^ KeyGroup::of(address.id()).number() as u64;
             let session = Session::new(Arc::clone(config), recovered, start, seed);
-            self.session_by_name.insert(config.name.clone(), self.sessions.len());
             self.sessions.push(OwnedSession {
                 index: SessionIndex(index),
                 address,

@@ -39,8 +39,8 @@ struct State {
 
 #[derive(Debug)]
 enum Content {
-    /// Entries found in the log; the base may hold others.
-    Partial(BTreeMap<Payload, Option<StateValue>>),
+    /// Nothing is known yet.
+    Unread,
     /// The entry with the empty subkey, or that there is none: all there is to a persisted value.
     Value(Option<StateValue>),
     /// Every entry.
@@ -134,7 +134,7 @@ impl States {
                         write(subkey, entries.get(subkey));
                     }
                 }
-                Content::Value(_) | Content::Partial(_) => {}
+                Content::Value(_) | Content::Unread => {}
             }
             dirty.value = false;
             dirty.entries.clear();
@@ -152,9 +152,7 @@ impl States {
                 Content::Table(entries) => {
                     visit(name, true, &mut entries.iter().map(|(key, value)| (&**key, Some(value))));
                 }
-                Content::Partial(entries) => {
-                    visit(name, false, &mut entries.iter().map(|(key, value)| (&**key, value.as_ref())));
-                }
+                Content::Unread => {}
             }
         }
     }
@@ -190,7 +188,7 @@ impl States {
             None => {
                 self.states.push(State {
                     name: name.into(),
-                    content: Content::Partial(BTreeMap::new()),
+                    content: Content::Unread,
                     dirty: Dirty::default(),
                     last_written: Epoch(0),
                     memory_bytes: size_of::<State>(),
@@ -216,12 +214,7 @@ impl State {
                 self.memory_bytes = self.memory_bytes.saturating_sub(heap_bytes(old));
                 *old = value;
             }
-            Content::Partial(entries) if entries.is_empty() => self.content = Content::Value(value),
-            Content::Partial(entries) => {
-                // A table's empty key, written before the table was read.
-                entries.insert(Payload::EMPTY, value);
-                self.dirty.entries.insert(Payload::EMPTY);
-            }
+            Content::Unread => self.content = Content::Value(value),
             Content::Table(_) => unreachable!("the caller asks"),
         }
     }
@@ -232,7 +225,7 @@ impl State {
         base: &B,
         scratch: &mut Vec<u8>,
     ) -> Result<(), BaseError> {
-        if !matches!(&self.content, Content::Partial(entries) if entries.is_empty()) {
+        if !matches!(self.content, Content::Unread) {
             return Ok(());
         }
         let (id, function_type) = (address.id(), address.function_type().as_str());
@@ -250,15 +243,10 @@ impl State {
     ) -> Result<&mut BTreeMap<Payload, StateValue>, BaseError> {
         if !matches!(self.content, Content::Table(_)) {
             let mut entries = read_entries(address, &self.name, base)?;
-            let newer = match std::mem::replace(&mut self.content, Content::Partial(BTreeMap::new())) {
-                Content::Value(value) => [(Payload::EMPTY, value)].into(),
-                Content::Partial(partial) => partial,
-                Content::Table(_) => unreachable!("asked above"),
-            };
-            for (subkey, value) in newer {
-                match value {
-                    Some(value) => entries.insert(subkey, value),
-                    None => entries.remove(&subkey),
+            if let Content::Value(newer) = &mut self.content {
+                match newer.take() {
+                    Some(value) => entries.insert(Payload::EMPTY, value),
+                    None => entries.remove(&Payload::EMPTY),
                 };
             }
             if std::mem::take(&mut self.dirty.value) {
@@ -270,7 +258,7 @@ impl State {
         }
         match &mut self.content {
             Content::Table(entries) => Ok(entries),
-            Content::Value(_) | Content::Partial(_) => unreachable!("made a table above"),
+            Content::Value(_) | Content::Unread => unreachable!("made a table above"),
         }
     }
 
@@ -304,7 +292,7 @@ impl<B: BaseRead> StateAccess for StateView<'_, B> {
         let found = match &state.content {
             Content::Value(value) => value.as_ref(),
             Content::Table(entries) => entries.get(subkey),
-            Content::Partial(_) => unreachable!("loaded above"),
+            Content::Unread => unreachable!("loaded above"),
         };
         Ok(found.filter(|value| !is_expired(value, *now_ms)))
     }
