@@ -16,6 +16,8 @@ use crate::key_group::KeyGroup;
 use crate::state::key::group_of;
 use crate::store::{BaseError, BaseRead};
 
+use super::overlay::seek_with_newer;
+
 /// Newest values by key. All of them are handed over before the first is read.
 #[derive(Default, Debug)]
 pub(crate) struct Logged {
@@ -191,31 +193,7 @@ impl<B: BaseRead> BaseRead for Behind<'_, B> {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), BaseError> {
-        let mut newer = self.logged.range(from).peekable();
-        let mut ended = false;
-        self.base.seek(from, &mut |key, value| {
-            let mut is_hidden = false;
-            while let Some((newer_key, newer_value)) = newer.next_if(|(newer_key, _)| *newer_key <= key) {
-                is_hidden = newer_key == key;
-                if newer_value.is_some_and(|value| visit(newer_key, value).is_break()) {
-                    ended = true;
-                    return ControlFlow::Break(());
-                }
-            }
-            if !is_hidden && visit(key, value).is_break() {
-                ended = true;
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        })?;
-        if !ended {
-            for (key, value) in newer {
-                if value.is_some_and(|value| visit(key, value).is_break()) {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        seek_with_newer(self.base, from, self.logged.range(from), visit)
     }
 }
 

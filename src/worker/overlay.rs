@@ -74,46 +74,20 @@ impl Overlay {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), BaseError> {
         let from = if after < prefix { prefix } else { after };
-        let mut newer = self
+        let newer = self
             .entries
             .range(from.to_vec()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| after < key.as_slice())
-            .peekable();
-        let mut ended = false;
-        base.seek(from, &mut |key, value| {
+            .map(|(key, entry)| (&key[..], entry.value.as_deref()));
+        seek_with_newer(base, from, newer, &mut |key, value| {
             if !key.starts_with(prefix) {
-                return ControlFlow::Break(());
+                ControlFlow::Break(())
+            } else if key <= after {
+                ControlFlow::Continue(())
+            } else {
+                visit(key, value)
             }
-            if key <= after {
-                return ControlFlow::Continue(());
-            }
-            let mut is_hidden = false;
-            while let Some((newer_key, entry)) = newer.next_if(|(newer_key, _)| newer_key.as_slice() <= key) {
-                is_hidden = newer_key.as_slice() == key;
-                if let Some(value) = &entry.value
-                    && visit(newer_key, value).is_break()
-                {
-                    ended = true;
-                    return ControlFlow::Break(());
-                }
-            }
-            if !is_hidden && visit(key, value).is_break() {
-                ended = true;
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        })?;
-        if !ended {
-            for (key, entry) in newer {
-                if let Some(value) = &entry.value
-                    && visit(key, value).is_break()
-                {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Puts and deletes what was written in the epoch that ends.
@@ -157,6 +131,43 @@ impl Overlay {
         self.entries.insert(key, entry);
         old.is_some_and(|old| old.is_dirty)
     }
+}
+
+/// Visits keys and values in order from `from`: the base's, and instead of them those that `newer` knows better, `None` being gone.
+///
+/// # Errors
+/// If the base cannot be read.
+pub(super) fn seek_with_newer<'a, B: BaseRead>(
+    base: &B,
+    from: &[u8],
+    newer: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) -> Result<(), BaseError> {
+    let mut newer = newer.peekable();
+    let mut ended = false;
+    base.seek(from, &mut |key, value| {
+        let mut is_hidden = false;
+        while let Some((newer_key, newer_value)) = newer.next_if(|(newer_key, _)| *newer_key <= key) {
+            is_hidden = newer_key == key;
+            if newer_value.is_some_and(|value| visit(newer_key, value).is_break()) {
+                ended = true;
+                return ControlFlow::Break(());
+            }
+        }
+        if !is_hidden && visit(key, value).is_break() {
+            ended = true;
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    if !ended {
+        for (key, value) in newer {
+            if value.is_some_and(|value| visit(key, value).is_break()) {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn entry_bytes(key: &[u8], entry: &Entry) -> usize {
