@@ -295,6 +295,7 @@ fn put_state(frame: &mut FrameBuilder, id: u64) {
         typename: "io.statefun.types/long".into(),
         value: Payload::copy_from(b"\x09\x01\0\0\0\0\0\0\0"),
         expires_at_ms: None,
+        unknown_fields: fogfun::typed_value::UnknownFields::NONE,
     };
     frame.put(&key, |out| encode_state(&value, out));
 }

@@ -27,19 +27,47 @@ pub struct TypedValue {
     pub typename: SmolStr,
     /// The bytes; `None` is StateFun's `has_value = false`.
     pub value: Option<Payload>,
+    /// What else a remote function said about it: passed on as it came.
+    pub unknown_fields: UnknownFields,
+}
+
+/// Fields of StateFun's `TypedValue` message that this version does not know, as they stood on the wire, tags included. They
+/// travel and rest with the value, so a remote function gets back what another (or an earlier itself) put there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UnknownFields(Option<std::sync::Arc<Vec<u8>>>);
+
+impl UnknownFields {
+    /// None.
+    pub const NONE: Self = Self(None);
+
+    /// These, one behind the other.
+    #[must_use]
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| std::sync::Arc::new(bytes.to_vec())))
+    }
+
+    /// The bytes of all of them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
 }
 
 impl TypedValue {
     /// A present value.
     #[must_use]
     pub fn new(typename: impl Into<SmolStr>, value: impl Into<Payload>) -> Self {
-        Self { typename: typename.into(), value: Some(value.into()) }
+        Self { typename: typename.into(), value: Some(value.into()), ..Self::default() }
     }
 
     /// A value of a Rust type. Allocates only if the encoding is longer than a [`Payload`] holds in place.
     #[must_use]
     pub fn of<T: Value>(value: &T) -> Self {
-        Self { typename: SmolStr::new_static(T::TYPENAME), value: Some(value.encode()) }
+        Self {
+            typename: SmolStr::new_static(T::TYPENAME),
+            value: Some(value.encode()),
+            unknown_fields: UnknownFields::NONE,
+        }
     }
 
     /// Does it say that it is a `T`? An absent value says so too.
@@ -166,7 +194,7 @@ mod tests {
 
     #[test]
     fn absent_empty_mistyped_and_malformed_are_told_apart() {
-        let absent = TypedValue { typename: i64::TYPENAME.into(), value: None };
+        let absent = TypedValue { typename: i64::TYPENAME.into(), ..TypedValue::default() };
         assert!(absent.is::<i64>());
         assert!(matches!(absent.get::<i64>(), Err(ValueError::Absent { .. })));
         assert_eq!(TypedValue::new(i64::TYPENAME, Payload::EMPTY).get::<i64>().unwrap(), 0);

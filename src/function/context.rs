@@ -20,7 +20,7 @@ use crate::function::{Expiration, FunctionError, StatefulFunction};
 use crate::limits::{DELAY_MS_MAX, EFFECTS_BYTES_MAX, TABLE_KEY_BYTES_MAX, TOKEN_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::message::{EgressRecord, Headers, Message};
 use crate::payload::Payload;
-use crate::typed_value::{TypedValue, ValueError};
+use crate::typed_value::{TypedValue, UnknownFields, ValueError};
 
 /// How many of the latest staged changes are looked at to replace an older one of the same entry, so that a state written in a
 /// loop is one change, and filling a table stays linear.
@@ -314,6 +314,7 @@ impl Context<'_> {
             typename: SmolStr::new_static(typename),
             value,
             expires_at_ms: expiration.written_at(self.now_ms),
+            unknown_fields: UnknownFields::NONE,
         };
         if TABLE_KEY_BYTES_MAX < subkey.len() {
             return Err(FunctionError::new(format!(

@@ -371,6 +371,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             WorkerOutput::Read { session, is_wanted } => self.network.read(session, is_wanted),
             WorkerOutput::Close { session, connection } => self.network.close(session, connection),
+            WorkerOutput::Call(_) => unreachable!("no function is remote yet"),
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
             WorkerOutput::Stopped => {

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use crate::mqtt::config::TlsFiles;
+use crate::credentials::TlsFiles;
 
 /// Begins the client side of a TLS connection to `host`. The files are read each time, so that a renewed certificate is taken.
 ///

@@ -14,7 +14,8 @@ use super::kinds::{KINDS, Loading, UNSUPPORTED, twice};
 use super::suggest;
 use super::yaml::{self, Node, Value};
 use crate::address::TypeName;
-use crate::mqtt::config::{Role, Secret, SessionConfig, TlsFiles};
+use crate::credentials::{Secret, TlsFiles};
+use crate::mqtt::config::{Role, SessionConfig};
 
 /// A `module.yaml`, read and checked by itself. [`Application::link`](super::Application::link) checks it against the program.
 #[derive(Debug, Clone)]
@@ -176,7 +177,7 @@ impl Loaded {
         for (_, path, _) in &mut self.places.files {
             *path = directory.join(&*path);
         }
-        if let Some(TlsFiles { ca, client }) = &mut self.config.broker.tls {
+        if let Some(TlsFiles { ca, client, .. }) = &mut self.config.broker.tls {
             let client = client.iter_mut().flat_map(|(certificate, key)| [certificate, key]);
             for path in ca.iter_mut().chain(client) {
                 *path = directory.join(&*path);

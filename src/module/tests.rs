@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::TypeName;
+use crate::credentials::{Secret, TlsFiles};
 use crate::limits::{INGRESS_TOPICS_MAX, LOAD_ERRORS_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX};
 use crate::mqtt::config::*;
 
@@ -87,6 +88,7 @@ fn every_key_means_what_it_says() {
             port: 8883,
             protocol: Protocol::V5,
             tls: Some(TlsFiles {
+                key_password: None,
                 ca: Some("/etc/ca.pem".into()),
                 client: Some(("etc/c.pem".into(), "etc/k.pem".into())),
             }),

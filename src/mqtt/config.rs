@@ -1,11 +1,11 @@
 //! What does a session need to know? Its broker and what it subscribes to or publishes; made from `module.yaml`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use smol_str::SmolStr;
 
 use crate::address::TypeName;
+use crate::credentials::{Secret, TlsFiles};
 
 /// One MQTT session: of one ingress or one egress.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,25 +52,6 @@ pub enum Protocol {
     V5,
     /// MQTT 3.1.1.
     V311,
-}
-
-/// What TLS reads; PEM files.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct TlsFiles {
-    /// Trust these authorities instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// Our certificate and its private key.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// Text that `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("<secret>")
-    }
 }
 
 /// What a session is for.

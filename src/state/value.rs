@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! Counter      uint
-//! State        [0 type name, 1 bytes, 2 expires at, ms of runtime time, or null]
-//! Mailbox      [0 caller, 1 type name, 2 bytes or null if absent, 3 headers or null]      caller: [type, id] or null
+//! State        [0 type name, 1 bytes, 2 expires at, ms of runtime time, or null, 3 unknown fields]
+//! Mailbox      [0 caller, 1 type name, 2 bytes or null if absent, 3 headers or null, 4 unknown fields]  caller: [type, id] or null
 //! Unsent       [0 target, 1 message as under Mailbox]
 //! Delayed      [0 target, 1 message as under Mailbox, 2 token or null]
 //! DeadLetter   [0 message as under Mailbox, 1 reason, 2 attempts, 3 at, ms of runtime time]
 //! Seen         byte string, 8 bytes an id (XXH3-64, big-endian), the oldest first
 //! ```
+//! Unknown fields are a byte string as it came over the wire, left out if there are none.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use smol_str::SmolStr;
 use crate::address::{Address, TypeName};
 use crate::message::Headers;
 use crate::payload::Payload;
-use crate::typed_value::TypedValue;
+use crate::typed_value::{TypedValue, UnknownFields};
 
 /// A value at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct StateValue {
     pub value: Payload,
     /// When it ceases to be, in milliseconds of runtime time; `None` is never.
     pub expires_at_ms: Option<u64>,
+    /// What else a remote function said about it.
+    pub unknown_fields: UnknownFields,
 }
 
 /// What a waiting message is beside its target, which its key names.
@@ -61,7 +64,12 @@ pub struct DeadLetter {
 /// Appends a persisted value.
 pub fn encode_state(value: &StateValue, out: &mut Vec<u8>) {
     encode(
-        &StateOnDisk { typename: &value.typename, value: &value.value, expires_at_ms: value.expires_at_ms },
+        &StateOnDisk {
+            typename: &value.typename,
+            value: &value.value,
+            expires_at_ms: value.expires_at_ms,
+            unknown_fields: unknown_on_disk(&value.unknown_fields),
+        },
         out,
     );
 }
@@ -74,6 +82,7 @@ pub fn decode_state(bytes: &[u8]) -> Option<StateValue> {
         typename: state.typename.into(),
         value: Payload::copy_from(state.value),
         expires_at_ms: state.expires_at_ms,
+        unknown_fields: UnknownFields::copy_from(state.unknown_fields.unwrap_or_default()),
     })
 }
 
@@ -156,6 +165,12 @@ struct StateOnDisk<'a> {
     value: &'a [u8],
     #[n(2)]
     expires_at_ms: Option<u64>,
+    #[cbor(b(3), with = "minicbor::bytes")]
+    unknown_fields: Option<&'a [u8]>,
+}
+
+fn unknown_on_disk(fields: &UnknownFields) -> Option<&[u8]> {
+    Some(fields.bytes()).filter(|bytes| !bytes.is_empty())
 }
 
 #[derive(Encode, Decode)]
@@ -199,6 +214,8 @@ struct LetterOnDisk<'a> {
     value: Option<&'a [u8]>,
     #[b(3)]
     headers: Option<Vec<HeaderOnDisk<'a>>>,
+    #[cbor(b(4), with = "minicbor::bytes")]
+    unknown_fields: Option<&'a [u8]>,
 }
 
 impl<'a> From<&'a Letter> for LetterOnDisk<'a> {
@@ -211,6 +228,7 @@ impl<'a> From<&'a Letter> for LetterOnDisk<'a> {
                 .headers
                 .as_ref()
                 .map(|headers| headers.iter().map(|(name, value)| HeaderOnDisk { name, value }).collect()),
+            unknown_fields: unknown_on_disk(&letter.argument.unknown_fields),
         }
     }
 }
@@ -228,8 +246,11 @@ impl LetterOnDisk<'_> {
             }
             Arc::new(headers)
         });
-        let argument =
-            TypedValue { typename: self.typename.into(), value: self.value.map(Payload::copy_from) };
+        let argument = TypedValue {
+            typename: self.typename.into(),
+            value: self.value.map(Payload::copy_from),
+            unknown_fields: UnknownFields::copy_from(self.unknown_fields.unwrap_or_default()),
+        };
         Some(Letter { caller, argument, headers })
     }
 }
@@ -276,7 +297,10 @@ mod tests {
         headers.push("topic", "fridge/7/temperature".as_bytes());
         Letter {
             caller: Some(Address::new(TypeName::from_static("a/b"), "7").unwrap()),
-            argument: TypedValue::new("io.statefun.types/int", &[13_u8, 255, 255, 255, 255][..]),
+            argument: TypedValue {
+                unknown_fields: UnknownFields::copy_from(b"\x22\x01x"),
+                ..TypedValue::new("io.statefun.types/int", &[13_u8, 255, 255, 255, 255][..])
+            },
             headers: Some(Arc::new(headers)),
         }
     }
@@ -299,9 +323,17 @@ mod tests {
         encode_dead_letter(&dead, &mut out);
         assert_eq!(decode_dead_letter(&out).unwrap(), dead);
         out.clear();
-        let state = StateValue { typename: "x/y".into(), value: Payload::EMPTY, expires_at_ms: Some(5) };
-        encode_state(&state, &mut out);
-        assert_eq!(decode_state(&out).unwrap(), state);
+        for unknown in [&b""[..], b"\x22\x01x"] {
+            let state = StateValue {
+                typename: "x/y".into(),
+                value: Payload::EMPTY,
+                expires_at_ms: Some(5),
+                unknown_fields: UnknownFields::copy_from(unknown),
+            };
+            out.clear();
+            encode_state(&state, &mut out);
+            assert_eq!(decode_state(&out).unwrap(), state);
+        }
     }
 
     #[test]
@@ -309,7 +341,11 @@ mod tests {
         for value in [None, Some(Payload::EMPTY)] {
             let letter = Letter {
                 caller: None,
-                argument: TypedValue { typename: "io.statefun.types/int".into(), value },
+                argument: TypedValue {
+                    typename: "io.statefun.types/int".into(),
+                    value,
+                    ..Default::default()
+                },
                 headers: None,
             };
             let mut out = Vec::new();

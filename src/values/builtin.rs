@@ -79,7 +79,7 @@ impl Value for String {
 /// `text` as an `io.statefun.types/string`, without making a `String` of it.
 #[must_use]
 pub fn string(text: &str) -> TypedValue {
-    TypedValue { typename: smol_str::SmolStr::new_static(String::TYPENAME), value: Some(encode_string(text)) }
+    TypedValue::new(smol_str::SmolStr::new_static(String::TYPENAME), encode_string(text))
 }
 
 fn encode_string(text: &str) -> Payload {

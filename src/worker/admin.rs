@@ -19,6 +19,7 @@ use crate::payload::Payload;
 use crate::state::key::{Key, Kind, address_of, address_prefix, kind_prefix};
 use crate::state::value::{DeadLetter, decode_dead_letter, decode_state};
 use crate::store::BaseRead;
+use crate::typed_value::UnknownFields;
 
 use super::channel::join;
 use super::instances::{INSTANCE_BYTES, Status};
@@ -391,7 +392,12 @@ fn decode_value(value: &AdminValue) -> Result<StateValue, String> {
     if VALUE_BYTES_MAX < bytes.len() {
         return Err(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
     }
-    Ok(StateValue { typename: value.typename.as_str().into(), value: bytes.into(), expires_at_ms: None })
+    Ok(StateValue {
+        typename: value.typename.as_str().into(),
+        value: bytes.into(),
+        expires_at_ms: None,
+        unknown_fields: UnknownFields::NONE,
+    })
 }
 
 fn decode_hex(text: &str) -> Result<Vec<u8>, String> {

@@ -8,6 +8,7 @@ use crate::admin::{AdminReply, AdminRequest};
 use crate::epoch::Epoch;
 use crate::message::Message;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
+use crate::remote::call::{Call, CallNumber, CallOutcome};
 
 /// The place of a worker among its node's workers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,6 +56,13 @@ pub enum WorkerInput {
         session: SessionIndex,
         /// What.
         input: SessionInput,
+    },
+    /// A call of a remote function ended.
+    Called {
+        /// Which.
+        call: CallNumber,
+        /// How.
+        outcome: CallOutcome,
     },
     /// A person or a program asks; answered once with the same number, when what the answer says is committed.
     Admin {
@@ -132,6 +140,8 @@ pub enum WorkerOutput {
         /// Which connection.
         connection: ConnectionNumber,
     },
+    /// Ask a remote function; answered once by [`WorkerInput::Called`].
+    Call(Call),
     /// The answer to a question.
     Admin {
         /// The question's number.

@@ -286,6 +286,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
             WorkerInput::Folded { epoch } => self.handle_folded(now, epoch),
             WorkerInput::Session { session, input } => self.handle_session(now, session, input),
+            WorkerInput::Called { .. } => unreachable!("no function is remote yet"),
             WorkerInput::Admin { request, question } => self.handle_admin(now, request, question),
             WorkerInput::Stop { deadline } => self.handle_stop(now, deadline),
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::credentials::TlsFiles;
 use crate::host::shell::test_session;
-use crate::mqtt::config::TlsFiles;
 
 const CONNECTION: (SessionIndex, ConnectionNumber) = (SessionIndex(0), ConnectionNumber(1));
 
@@ -118,15 +118,15 @@ fn tls_with_a_client_certificate_reaches_a_real_broker() {
         return;
     };
     let client = Some((broker.file("client.pem"), broker.file("client.key")));
-    let right = TlsFiles { ca: Some(broker.file("ca.pem")), client: client.clone() };
+    let right = TlsFiles { ca: Some(broker.file("ca.pem")), client: client.clone(), key_password: None };
     let (got, cause) = talk(test_session(broker.port, Some(right)), CONNECT, |got| 4 <= got.len());
     assert_eq!((&got[..], cause), (&b"\x20\x02\x00\x00"[..], None), "CONNACK, accepted");
 
-    let stranger = TlsFiles { ca: Some(broker.file("other.pem")), client };
+    let stranger = TlsFiles { ca: Some(broker.file("other.pem")), client, key_password: None };
     let (_, cause) = talk(test_session(broker.port, Some(stranger)), CONNECT, |_| false);
     assert!(cause.unwrap().contains("invalid peer certificate"), "an authority that we do not trust");
 
-    let nameless = TlsFiles { ca: Some(broker.file("ca.pem")), client: None };
+    let nameless = TlsFiles { ca: Some(broker.file("ca.pem")), client: None, key_password: None };
     let (_, cause) = talk(test_session(broker.port, Some(nameless)), CONNECT, |_| false);
     assert!(cause.unwrap().to_lowercase().contains("certificate"), "the broker wants ours");
 }

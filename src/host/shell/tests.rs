@@ -79,7 +79,7 @@ impl NodeMachine for Idle {
     }
 }
 
-pub(crate) fn session(port: u16, tls: Option<crate::mqtt::config::TlsFiles>) -> Arc<SessionConfig> {
+pub(crate) fn session(port: u16, tls: Option<crate::credentials::TlsFiles>) -> Arc<SessionConfig> {
     Arc::new(SessionConfig {
         name: crate::address::TypeName::from_static("test/session"),
         broker: Broker { host: "localhost".into(), port, protocol: Protocol::V5, tls },

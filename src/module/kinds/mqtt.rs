@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::TypeName;
+use crate::credentials::TlsFiles;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::module::board::Board;
 use crate::module::broker_url::BrokerUrl;
@@ -11,7 +12,7 @@ use crate::module::error::Report;
 use crate::module::fields::{self, Fields};
 use crate::module::specification::{FileUse, Loaded, Places};
 use crate::module::yaml::Node;
-use crate::mqtt::config::{Broker, Format, Protocol, Qos, Role, SessionConfig, TlsFiles};
+use crate::mqtt::config::{Broker, Format, Protocol, Qos, Role, SessionConfig};
 
 /// Reads the fields that both kinds share. A session is made even of broken fields, so that the checks between documents see it;
 /// `None` if it has no id.
@@ -114,7 +115,12 @@ fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> 
         _ => {}
     }
     let (host, port) = url.map_or_else(|| (String::new(), 0), |url| (url.host, url.port));
-    Broker { host, port, protocol, tls: tls.then(|| TlsFiles { ca, client: certificate.zip(key) }) }
+    Broker {
+        host,
+        port,
+        protocol,
+        tls: tls.then(|| TlsFiles { ca, client: certificate.zip(key), key_password: None }),
+    }
 }
 
 fn file(node: Option<&Node>, used_as: FileUse, places: &mut Places, report: &mut Report) -> Option<PathBuf> {

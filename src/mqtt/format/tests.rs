@@ -218,7 +218,7 @@ fn built_ins_go_out_as_plain_text() {
         assert_eq!(record.payload, text.as_bytes());
         assert_eq!((record.topic.as_str(), record.message_id.as_str()), ("out/7", "m-1"));
     }
-    let absent = TypedValue { typename: "io.statefun.types/int".into(), value: None };
+    let absent = TypedValue { typename: "io.statefun.types/int".into(), ..TypedValue::default() };
     assert_eq!(sent(&egress(Some("a"), Format::Number), absent).unwrap().payload, "");
 }
 

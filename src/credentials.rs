@@ -1,0 +1,24 @@
+//! Whom do we trust, and what do we show? The files and secrets of connections, as `module.yaml` names them.
+
+use std::path::PathBuf;
+
+/// What TLS reads; PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsFiles {
+    /// Trust these authorities instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// What an encrypted private key (PKCS#8) is decrypted with; never printed.
+    pub key_password: Option<Secret>,
+}
+
+/// Text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
+    }
+}
