@@ -307,6 +307,7 @@ impl Bed {
             }
             WorkerOutput::Close { .. }
             | WorkerOutput::Read { .. }
+            | WorkerOutput::Call(_)
             | WorkerOutput::Admin { .. }
             | WorkerOutput::Stopped => {}
         }
