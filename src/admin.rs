@@ -145,11 +145,31 @@ pub struct WorkerStatus {
     pub dead_letters: u64,
     /// Addresses that wait because an invocation of theirs failed and is tried again.
     pub addresses_retrying: u64,
+    /// Requests to remote functions that are out.
+    pub calls_out: u64,
+    /// Addresses that are held until another has learnt which states their function declares.
+    pub addresses_held: u64,
+    pub endpoints: Vec<EndpointStatus>,
     /// Every address waits for memory.
     pub saturated: bool,
     pub sessions: Vec<SessionStatus>,
     /// Counters by name: invocations, events, drops by reason.
     pub counters: Vec<(String, u64)>,
+}
+
+/// How the endpoint at one URL is.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+pub struct EndpointStatus {
+    /// The URL.
+    pub url: String,
+    /// Requests that are out.
+    pub in_flight: u64,
+    /// Addresses that wait to ask.
+    pub waiting: u64,
+    /// Attempts in a row that found it down; 0 if it is up.
+    pub failures: u64,
+    /// What failed last there, whatever it was.
+    pub last_error: Option<String>,
 }
 
 /// How one session is.

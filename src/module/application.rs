@@ -10,6 +10,8 @@ use super::suggest;
 use crate::address::TypeName;
 use crate::function::{Directory, StatefulFunction};
 use crate::mqtt::config::{Role, SessionConfig};
+use crate::remote::call::EndpointIndex;
+use crate::remote::config::{EndpointConfig, Served};
 use crate::router::Router;
 
 /// What an application is made of in Rust; where its records come from and go to is said by its `module.yaml`.
@@ -103,6 +105,8 @@ impl fmt::Debug for Module {
 pub struct Application {
     /// The sessions, ingresses and egresses, in the order of the file. A session's place here is its index.
     pub sessions: Vec<Arc<SessionConfig>>,
+    /// The endpoints of remote functions, in the order of the file. An endpoint's place here is its index.
+    pub endpoints: Vec<Arc<EndpointConfig>>,
     functions: BTreeMap<TypeName, FunctionProvider>,
     namespaces: BTreeMap<&'static str, FunctionProvider>,
     routers: BTreeMap<TypeName, Vec<RouterProvider>>,
@@ -115,6 +119,7 @@ impl Application {
     pub fn at_rest() -> Self {
         Self {
             sessions: Vec::new(),
+            endpoints: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -131,6 +136,7 @@ impl Application {
         let mut report = Report::new(Arc::clone(&specification.source));
         let mut application = Self {
             sessions: specification.sessions.clone(),
+            endpoints: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -157,6 +163,17 @@ impl Application {
     #[must_use]
     pub fn make_function(&self, function_type: &TypeName) -> Option<Box<dyn StatefulFunction>> {
         self.provider(function_type).map(|provider| provider(function_type))
+    }
+
+    /// The endpoint that serves this type; `None` if none does.
+    #[must_use]
+    pub fn endpoint_of(&self, function_type: &TypeName) -> Option<EndpointIndex> {
+        let place = |is_it: &dyn Fn(&Served) -> bool| {
+            self.endpoints.iter().position(|endpoint| is_it(&endpoint.functions)).map(EndpointIndex)
+        };
+        place(&|served| matches!(served, Served::Function(name) if name == function_type)).or_else(|| {
+            place(&|served| matches!(served, Served::Namespace(name) if name == function_type.namespace()))
+        })
     }
 
     /// New routers of an ingress in the order in which they were bound, for the thread that asks.

@@ -97,7 +97,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     *unbound.entry(function_type).or_default() += instance.mailbox.count();
                 }
                 Status::Retrying { .. } => retrying += 1,
-                Status::Idle | Status::Queued | Status::WaitingForMemory => {}
+                Status::Idle | Status::Queued | Status::Held | Status::Calling | Status::WaitingForMemory => {}
             }
         }
         let mut dead_letters = 0;
@@ -122,6 +122,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             messages_unbound: unbound.into_iter().collect(),
             dead_letters,
             addresses_retrying: retrying,
+            calls_out: self.remote.calls_out() as u64,
+            addresses_held: self.remote.held() as u64,
+            endpoints: self.remote.status(),
             saturated: self.is_saturated(),
             sessions: self.sessions.iter().map(|owned| owned.session.status()).collect(),
             counters,

@@ -9,6 +9,9 @@ use foldhash::fast::FixedState;
 use crate::address::TypeName;
 use crate::function::StatefulFunction;
 use crate::module::Application;
+use crate::remote::call::EndpointIndex;
+
+use super::remote::RemoteIndex;
 
 /// The functions of one worker.
 #[derive(Default)]
@@ -21,10 +24,19 @@ pub(crate) struct Functions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FunctionIndex(usize);
 
+/// What a type is bound to.
+pub(crate) enum Bound<'a> {
+    Embedded(&'a mut dyn StatefulFunction),
+    Remote(RemoteIndex),
+    Nowhere,
+}
+
 enum Function {
     /// Not asked for yet, or it panicked.
     Unmade,
     Made(Box<dyn StatefulFunction>),
+    /// Another process has it.
+    Remote(RemoteIndex),
     /// The module binds no function of this type.
     Unbound,
 }
@@ -41,20 +53,28 @@ impl Functions {
         at
     }
 
-    /// The function at `at`, which is that of `function_type`; `None` if nothing binds the type.
+    /// The function at `at`, which is that of `function_type`; `remote` finds the place of one in another process.
     pub(crate) fn at(
         &mut self,
         at: FunctionIndex,
         function_type: &TypeName,
         application: &Application,
-    ) -> Option<&mut dyn StatefulFunction> {
+        remote: impl FnOnce(EndpointIndex) -> Option<RemoteIndex>,
+    ) -> Bound<'_> {
         let function = &mut self.functions[at.0];
         if matches!(function, Function::Unmade) {
-            *function = application.make_function(function_type).map_or(Function::Unbound, Function::Made);
+            *function = match application.make_function(function_type) {
+                Some(made) => Function::Made(made),
+                None => application
+                    .endpoint_of(function_type)
+                    .and_then(remote)
+                    .map_or(Function::Unbound, Function::Remote),
+            };
         }
         match function {
-            Function::Made(function) => Some(&mut **function),
-            Function::Unbound | Function::Unmade => None,
+            Function::Made(function) => Bound::Embedded(&mut **function),
+            Function::Remote(at) => Bound::Remote(*at),
+            Function::Unbound | Function::Unmade => Bound::Nowhere,
         }
     }
 

@@ -28,8 +28,17 @@ pub(crate) struct Instance {
     pub(crate) status: Status,
     /// Failed attempts at the first letter.
     pub(crate) failures: u32,
+    /// Its first letters that a request to a remote function is made of: they stay in memory.
+    pub(crate) called_letters: u32,
     /// The epoch in whose list of touched instances it stands.
     pub(crate) touched: Epoch,
+}
+
+impl Instance {
+    /// How many letters stay in memory when so many would be enough.
+    pub(crate) fn kept_letters(&self, enough: usize) -> usize {
+        enough.max(self.called_letters as usize)
+    }
 }
 
 /// What becomes of an instance's first letter.
@@ -41,6 +50,10 @@ pub(crate) enum Status {
     Queued,
     /// It failed and is tried again then.
     Retrying { at: Instant },
+    /// It waits for its turn to ask a remote function.
+    Held,
+    /// A remote function is asked.
+    Calling,
     /// Its effects did not fit.
     WaitingForMemory,
     /// The module binds no function of this type.
@@ -79,6 +92,7 @@ impl Instances {
             states: States::default(),
             status: Status::Idle,
             failures: 0,
+            called_letters: 0,
             touched: Epoch(0),
         };
         let at = match self.free.pop() {

@@ -19,8 +19,10 @@ use crate::store::BaseRead;
 
 use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
+use super::functions::Bound;
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
+use super::remote::RemoteIndex;
 use super::states::StateView;
 use super::{Behind, Notes, Suspect, Worker};
 
@@ -46,7 +48,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.touch(at);
         }
         match called {
-            Called::Succeeded => self.apply(now, at),
+            Called::Succeeded => match self.apply(now, at, 1) {
+                Ok(()) => {}
+                Err(Unapplied::NoRoom(bytes)) => self.wait_for_memory(at, bytes),
+                Err(Unapplied::Failed(error)) => self.fail(now, at, &error),
+            },
+            Called::Remote(function) => self.turn_remote(now, at, function),
             Called::Failed(error) => self.fail(now, at, &error),
             Called::Poisoned => self.give_up(now, at, POISON_REASON),
             Called::Unbound => self.instances.at(at).status = Status::Unbound,
@@ -100,7 +107,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
-        let Self { instances, functions, effects, base, logged, notes, config, scratch, delayed, .. } = self;
+        let Self { instances, functions, effects, base, logged, notes, config, scratch, delayed, remote, .. } = self;
         let instance = instances.at(at);
         let Instance { address, mailbox, states, hash, function, .. } = instance;
         let (address, hash) = (&*address, *hash);
@@ -112,8 +119,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let application = &config.application;
         let function_type = address.function_type();
         let place = *function.get_or_insert_with(|| functions.place(function_type));
-        let Some(function) = functions.at(place, function_type, application) else {
-            return Called::Unbound;
+        let place_remote = |endpoint| remote.place(function_type, endpoint, application, config.workers);
+        let function = match functions.at(place, function_type, application, place_remote) {
+            Bound::Embedded(function) => function,
+            Bound::Remote(remote) => return Called::Remote(remote),
+            Bound::Nowhere => return Called::Unbound,
         };
         let message_hash = letter_hash(&waiting.letter);
         let is_poison = |suspect: &Suspect| {
@@ -154,35 +164,31 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
     }
 
-    /// Applies the effects of an invocation that succeeded, in StateFun's order, and consumes its letter.
-    fn apply(&mut self, now: Instant, at: InstanceIndex) {
+    /// Applies the effects of an invocation that succeeded, in StateFun's order, and consumes its letters.
+    pub(crate) fn apply(&mut self, now: Instant, at: InstanceIndex, letters: u32) -> Result<(), Unapplied> {
         let bytes = effects_bytes(&self.effects);
         if self.config.limits.effects_bytes_max < bytes {
             let bound = self.config.limits.effects_bytes_max;
-            self.fail(
-                now,
-                at,
-                &FunctionError::new(format!("its effects take {bytes} bytes; {bound} is the bound")),
-            );
-            return;
+            let text = format!("its effects take {bytes} bytes; {bound} is the bound");
+            return Err(Unapplied::Failed(FunctionError::new(text)));
         }
         if !self.account.fits(bytes) {
-            self.wait_for_memory(at, bytes);
-            return;
+            return Err(Unapplied::NoRoom(bytes));
         }
         let mut effects = std::mem::take(&mut self.effects);
         if let Err(error) = self.apply_state(at, &mut effects) {
             // Reading a table to change it failed: the invocation never happened, and nothing was sent yet.
             self.effects = effects;
-            self.fail(now, at, &error);
-            return;
+            return Err(Unapplied::Failed(error));
         }
-        self.invocations += 1;
+        self.invocations += u64::from(letters);
         let instance = self.instances.at(at);
         let group = instance.group;
         let is_sender_named = !effects.delayed.is_empty() || !effects.egress.is_empty();
         let sender = is_sender_named.then(|| instance.address.clone());
-        self.consume_first(now, at);
+        for _ in 0..letters {
+            self.consume_first(now, at);
+        }
         for message in effects.messages.drain(..) {
             self.send(now, group, message);
         }
@@ -202,6 +208,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.effects = effects;
         self.account.add_dirty(bytes);
         self.queue_next(at);
+        Ok(())
     }
 
     fn apply_state(&mut self, at: InstanceIndex, effects: &mut Effects) -> Result<(), FunctionError> {
@@ -300,10 +307,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.give_up(now, at, &error.to_string());
             return;
         }
-        let wait = self.backoff(failures);
-        let due = now + wait;
-        self.instances.at(at).status = Status::Retrying { at: due };
-        self.retries.insert((due, at));
+        let (first, longest) = (self.config.limits.backoff_min, self.config.limits.backoff_max);
+        let wait = self.backoff(failures, first, longest);
+        self.retry_after(now, at, wait);
         let wait_ms = wait.as_millis();
         self.event(
             "invocation-failed",
@@ -311,8 +317,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         );
     }
 
+    /// Its turn comes again after so long.
+    pub(crate) fn retry_after(&mut self, now: Instant, at: InstanceIndex, wait: Duration) {
+        let due = now + wait;
+        self.instances.at(at).status = Status::Retrying { at: due };
+        self.retries.insert((due, at));
+    }
+
     /// An instance's first letter becomes a dead letter.
-    fn give_up(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
+    pub(crate) fn give_up(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
         let instance = self.instances.at(at);
         let address = instance.address.clone();
         let attempts = instance.failures.max(1);
@@ -322,11 +335,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.queue_next(at);
     }
 
-    /// Doubling with the number of failures, up to the bound, half of it jitter.
-    fn backoff(&mut self, failures: u32) -> Duration {
-        let limits = &self.config.limits;
-        let doubled = limits.backoff_min.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        let ceiling_us = u64::try_from(doubled.min(limits.backoff_max).as_micros()).unwrap_or(u64::MAX);
+    /// Doubling with the number of failures, up to the longest, half of it jitter.
+    pub(crate) fn backoff(
+        &mut self,
+        failures: u32,
+        first: std::time::Duration,
+        longest: std::time::Duration,
+    ) -> Duration {
+        let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let ceiling_us = u64::try_from(doubled.min(longest).as_micros()).unwrap_or(u64::MAX);
         let half = ceiling_us / 2;
         Duration::from_micros(half + self.random.u64(..=half))
     }
@@ -357,14 +374,23 @@ fn letter_hash(letter: &Letter) -> u64 {
 /// What became of a call.
 enum Called {
     Succeeded,
+    Remote(RemoteIndex),
     Failed(FunctionError),
     Poisoned,
     Unbound,
     NothingWaits,
 }
 
+/// Why effects were not applied; nothing of them was.
+pub(crate) enum Unapplied {
+    /// So many bytes do not fit the account now.
+    NoRoom(usize),
+    /// They cannot be applied at all.
+    Failed(FunctionError),
+}
+
 /// The first token that two delayed messages would share.
-fn token_used_twice(effects: &Effects, is_held: impl Fn(&str) -> bool) -> Option<&str> {
+pub(crate) fn token_used_twice(effects: &Effects, is_held: impl Fn(&str) -> bool) -> Option<&str> {
     let is_live_before = |at: usize, token: &str| {
         let mut is_live = is_held(token);
         for effect in &effects.delayed[..at] {

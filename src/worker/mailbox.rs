@@ -68,6 +68,11 @@ impl Mailbox {
         Ok(self.front.front())
     }
 
+    /// The letters at the front that are in memory, the oldest first.
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Waiting> {
+        self.front.iter()
+    }
+
     /// Takes the letter that [`first`](Self::first) showed.
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.front.pop_front()?;

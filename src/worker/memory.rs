@@ -158,7 +158,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let instance = self.instances.at(at);
         instance.status = Status::WaitingForMemory;
         let letters = instance.mailbox.memory_bytes();
-        instance.mailbox.spill(folded, 1);
+        instance.mailbox.spill(folded, instance.kept_letters(1));
         self.account.change_letters(letters, instance.mailbox.memory_bytes());
         let given_back = instance.states.give_back(folded);
         self.account.remove(given_back);
@@ -178,7 +178,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 return Sweep::Enough;
             }
             let before = instance.mailbox.memory_bytes();
-            instance.mailbox.spill(folded, kept);
+            instance.mailbox.spill(folded, instance.kept_letters(kept));
             account.change_letters(before, instance.mailbox.memory_bytes());
             let is_idle = instance.status == Status::Idle && instance.mailbox.is_empty();
             let is_listed = instance.touched == epochs.working;

@@ -34,6 +34,7 @@ mod mailbox;
 mod memory;
 mod overlay;
 mod recovery;
+mod remote;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ use mailbox::Waiting;
 use memory::Account;
 use overlay::Overlay;
 use recovery::Replayed;
+use remote::Remote;
 
 /// The function type of sessions: a session is an address too.
 pub const SESSION_TYPE: TypeName = TypeName::from_static("fogfun/session");
@@ -195,6 +197,7 @@ pub struct Worker<B, N> {
     /// Of every session of the module, in its order.
     session_addresses: Vec<Option<Address>>,
     functions: Functions,
+    remote: Remote,
     /// Reused from one invocation to the next.
     effects: Effects,
     scratch: Vec<u8>,
@@ -254,6 +257,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             sessions: Vec::new(),
             session_addresses,
             functions: Functions::default(),
+            remote: Remote::default(),
             effects: Effects::default(),
             scratch: Vec::new(),
             account: Account::new(&config.limits),
@@ -286,7 +290,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
             WorkerInput::Folded { epoch } => self.handle_folded(now, epoch),
             WorkerInput::Session { session, input } => self.handle_session(now, session, input),
-            WorkerInput::Called { .. } => unreachable!("no function is remote yet"),
+            WorkerInput::Called { call, outcome } => self.handle_called(now, call, &outcome),
             WorkerInput::Admin { request, question } => self.handle_admin(now, request, question),
             WorkerInput::Stop { deadline } => self.handle_stop(now, deadline),
         }
@@ -319,7 +323,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let delayed = self.delayed.first_due_ms().filter(|_| !self.is_at_rest).map(Instant::from_millis);
         let retry = self.retries.first().map(|&(at, _)| at);
         let sessions = self.sessions.iter().filter_map(|owned| owned.session.poll_timeout()).min();
-        [delayed, retry, sessions, self.stop.filter(|_| !self.is_stopped)].into_iter().flatten().min()
+        let remote = self.remote.poll_timeout();
+        [delayed, retry, sessions, remote, self.stop.filter(|_| !self.is_stopped)].into_iter().flatten().min()
     }
 
     /// Time has passed. Afterwards drain [`poll_output`](Self::poll_output).
@@ -328,6 +333,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.fire_delayed(now);
         }
         self.retry_failed(now);
+        self.release(now);
         for at in 0..self.sessions.len() {
             if self.sessions[at].session.poll_timeout().is_some_and(|due| due <= now) {
                 self.sessions[at].session.handle_timeout(now);
