@@ -7,6 +7,7 @@ pub mod client;
 mod commands;
 pub mod counting;
 pub mod disk;
+pub mod endpoint;
 pub mod simulation;
 pub mod watch;
 
