@@ -41,6 +41,8 @@ pub enum Ended {
     Answered,
     /// Nobody was.
     Down,
+    /// It was not made after all, which says nothing of the URL.
+    Unused,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +102,13 @@ impl<T: Copy + PartialEq> Gate<T> {
                 self.mode = Mode::Open;
             }
             Ended::Down => self.on_down(now, began, jitter),
+            Ended::Unused => {
+                if let Mode::Down { probe, .. } = &mut self.mode
+                    && *probe == Some(began)
+                {
+                    *probe = None;
+                }
+            }
         }
     }
 

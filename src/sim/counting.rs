@@ -13,7 +13,8 @@ use crate::egress::MqttRecord;
 use crate::function::{Context, FunctionError, PersistedValue, StatefulFunction};
 use crate::module::{Application, Module, Specification};
 use crate::mqtt::codec::{MESSAGE_ID_PROPERTY, Publish};
-use crate::typed_value::TypedValue;
+use crate::sim::endpoint::Endpoint;
+use crate::typed_value::{TypedValue, Value};
 
 /// The application of the simulator's own tests.
 ///
@@ -27,6 +28,29 @@ pub fn counting(qos_in: u8, qos_out: u8) -> Arc<Application> {
         .and_then(|specification| Application::link(module, specification));
     match application {
         Ok(application) => Arc::new(application),
+        Err(errors) => unreachable!("{errors}"),
+    }
+}
+
+/// The same application with its functions in another process, and that process.
+///
+/// # Panics
+/// Never: its `module.yaml` is fixed.
+#[must_use]
+pub fn counting_remotely(qos_in: u8, qos_out: u8) -> (Arc<Application>, Endpoint) {
+    let yaml = MODULE.replace("QOS_IN", &qos_in.to_string()).replace("QOS_OUT", &qos_out.to_string());
+    let yaml = yaml + ENDPOINT;
+    let application = Specification::parse("module.yaml", &yaml, &|_| None)
+        .and_then(|specification| Application::link(Module::new(), specification));
+    let make = |name: &TypeName| -> Option<Box<dyn StatefulFunction>> {
+        match name.as_str() {
+            "sim/counter" => Some(Box::new(Counter::new())),
+            "sim/mirror" => Some(Box::new(Mirror::new())),
+            _ => None,
+        }
+    };
+    match application {
+        Ok(application) => (Arc::new(application), Endpoint::new(make, vec![("count", i64::TYPENAME)])),
         Err(errors) => unreachable!("{errors}"),
     }
 }
@@ -147,6 +171,20 @@ fn publish(context: &mut Context<'_>, topic: String, count: i64) -> Result<(), F
 
 const MIRROR: TypeName = TypeName::from_static("sim/mirror");
 const OUT: TypeName = TypeName::from_static("sim/out");
+
+const ENDPOINT: &str = r"
+---
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: sim/*
+  urlPathTemplate: http://endpoint/{function.name}
+  transport:
+    type: io.statefun.transports.v1/async
+    pool_size: 3
+    payload_max_bytes: 4096
+  batch: {invocations: 5}
+  retry: {attempts: 12, backoff: 1ms, backoffMax: 50ms}
+";
 
 const MODULE: &str = r"
 kind: fogfun.mqtt.v1/ingress

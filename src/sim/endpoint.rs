@@ -6,6 +6,7 @@
 pub mod wire;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -22,6 +23,7 @@ use crate::typed_value::{TypedValue, UnknownFields};
 
 /// A process with functions, all of which declare the same persisted values.
 pub struct Endpoint {
+    make: fn(&TypeName) -> Option<Box<dyn StatefulFunction>>,
     functions: BTreeMap<TypeName, Box<dyn StatefulFunction>>,
     /// Name and type name of each.
     states: Vec<(&'static str, &'static str)>,
@@ -32,13 +34,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A process with these functions.
+    /// A process with the functions that `make` makes.
     #[must_use]
     pub fn new(
-        functions: BTreeMap<TypeName, Box<dyn StatefulFunction>>,
+        make: fn(&TypeName) -> Option<Box<dyn StatefulFunction>>,
         states: Vec<(&'static str, &'static str)>,
     ) -> Self {
-        Self { functions, states, answered: 0, negotiated: 0 }
+        Self { make, functions: BTreeMap::new(), states, answered: 0, negotiated: 0 }
+    }
+
+    /// Ends the process and starts it again.
+    pub fn restart(&mut self) {
+        self.functions.clear();
     }
 
     /// Answers a request as an SDK and its web framework do: an error of the function is a status 500.
@@ -72,7 +79,12 @@ impl Endpoint {
                 ..Default::default()
             });
         }
-        let function = self.functions.get_mut(target.function_type()).ok_or("no such function")?;
+        let function_type = target.function_type();
+        if !self.functions.contains_key(function_type) {
+            let made = (self.make)(function_type).ok_or("no such function")?;
+            self.functions.insert(function_type.clone(), made);
+        }
+        let function = self.functions.get_mut(function_type).ok_or("no such function")?;
         let mut state = Storage::default();
         for value in batch.state {
             let entry = value.state_value.filter(|value| value.has_value).map(|value| StateValue {
@@ -91,7 +103,8 @@ impl Endpoint {
             let mut effects = Effects::default();
             let context =
                 Context::new(&target, caller.as_ref(), None, 0, &mut effects, &mut state, &Everything);
-            context.run(&mut **function, &argument).map_err(|error| error.to_string())?;
+            let ran = catch_unwind(AssertUnwindSafe(|| context.run(&mut **function, &argument)));
+            ran.map_err(|_| "it panicked".to_owned())?.map_err(|error| error.to_string())?;
             merge(effects, &mut state, &mut changed, &mut response);
         }
         response.state_mutations = changed

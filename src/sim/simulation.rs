@@ -29,6 +29,7 @@ use crate::sim::base::SimBase;
 use crate::sim::broker::{Broker, BrokerInput};
 use crate::sim::client::Client;
 use crate::sim::disk::{Crash, SimDisk};
+use crate::sim::endpoint::Endpoint;
 use crate::sim::watch::Watch;
 use crate::store::{Store, StoreCommand, StoreLimits};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput};
@@ -85,6 +86,7 @@ pub struct Simulation {
     links: BTreeMap<u64, Link>,
     next_link: u64,
     clients: Vec<(u64, Client)>,
+    endpoint: Option<Endpoint>,
     is_healing: bool,
     answers: Vec<AdminReply>,
     next_request: u64,
@@ -185,6 +187,7 @@ impl Simulation {
             links: BTreeMap::new(),
             next_link: 1,
             clients: Vec::new(),
+            endpoint: None,
             is_healing: false,
             answers: Vec::new(),
             next_request: 0,
@@ -204,6 +207,13 @@ impl Simulation {
         simulation.flush_clients();
         simulation.schedule(Duration::from_ticks(0), Event::Start);
         simulation
+    }
+
+    /// All remote functions are in this process.
+    #[must_use]
+    pub fn with_endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
     }
 
     /// A client, by its place; afterwards let time pass: [`run_until`](Self::run_until).

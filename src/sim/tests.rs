@@ -10,7 +10,7 @@ use embassy_time::Duration;
 use super::broker::BrokerSettings;
 use super::client::Client;
 use super::counting::{
-    FAILS, FAILS_ONCE, PANICS, check_sequences, counting, mirror_of, mirrored, without_repeats,
+    FAILS, FAILS_ONCE, PANICS, check_sequences, counting, counting_remotely, mirror_of, mirrored, without_repeats,
 };
 use super::disk::Lie;
 use super::simulation::sabotage::Sabotage;
@@ -68,6 +68,7 @@ fn faults(random: &mut fastrand::Rng) -> Faults {
         store_fails_one_in: [0, 0, 30][random.usize(0..3)],
         disk_refuses_one_in: [0, 0, 100][random.usize(0..3)],
         clock_jumps: random.bool(),
+        endpoint_fails_one_in: [0, 20, 3][random.usize(0..3)],
     }
 }
 
@@ -77,6 +78,8 @@ struct Scenario {
     qos_in: Qos,
     qos_out: Qos,
     records: u64,
+    /// Are the functions in another process?
+    remote: bool,
     /// Do some of them fail?
     fails: bool,
     /// Does the broker lose the egress session now and then? Then repeats are possible.
@@ -94,6 +97,7 @@ impl Scenario {
             qos_in: qos[random.usize(0..3)],
             qos_out: qos[random.usize(0..3)],
             records: 150,
+            remote: random.u8(0..3) == 0,
             fails: random.bool(),
             loses_sessions: random.u8(0..8) == 0,
             meddles: random.bool(),
@@ -109,6 +113,7 @@ impl Scenario {
         scenario.plan.store_crash_one_in = 20;
         (scenario.qos_in, scenario.qos_out) = (Qos::ExactlyOnce, Qos::ExactlyOnce);
         (scenario.fails, scenario.loses_sessions, scenario.meddles) = (false, false, false);
+        scenario.remote = false;
         scenario
     }
 
@@ -119,9 +124,17 @@ impl Scenario {
         subscriber.subscribe("out/#");
         subscriber.subscribe("mirror/#");
         let clients = vec![Client::connect("publisher"), subscriber];
-        let application = counting(self.qos_in as u8, self.qos_out as u8);
+        let (application, endpoint) = if self.remote {
+            let (application, endpoint) = counting_remotely(self.qos_in as u8, self.qos_out as u8);
+            (application, Some(endpoint))
+        } else {
+            (counting(self.qos_in as u8, self.qos_out as u8), None)
+        };
         let egress = application.sessions.iter().position(|session| session.name.as_str() == "sim/out");
         let mut simulation = Simulation::new(self.plan.clone(), application, clients);
+        if let Some(endpoint) = endpoint {
+            simulation = simulation.with_endpoint(endpoint);
+        }
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         simulation.run_until_subscribed();
         let mut published = BTreeMap::<String, i64>::new();

@@ -94,7 +94,7 @@ struct Batch {
     alone: u32,
     /// The time at which its states are read: a repeated request is the same request.
     asked_at: Instant,
-    /// When the last attempt began.
+    /// When its URL last let it go.
     began: Instant,
     /// How many states were in the request.
     states_sent: usize,
@@ -211,6 +211,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             while let Some(at) = self.remote.gates[gate].gate.released(now) {
                 if let Some(batch) = self.remote.batches.get_mut(&at) {
                     batch.is_granted = true;
+                    batch.began = now;
                 }
                 self.requeue(at);
             }
@@ -242,9 +243,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.instances.at(at).status = Status::Held;
             return;
         }
-        batch.is_granted = true;
+        if !std::mem::replace(&mut batch.is_granted, true) {
+            batch.began = now;
+        }
         match self.request(now, at) {
-            Ok(Some(body)) => self.transmit_call(now, at, body, reply_bytes_max),
+            Ok(Some(body)) => self.transmit_call(at, body, reply_bytes_max),
             Ok(None) => {
                 self.abandon(now, at);
                 self.instances.at(at).status = Status::Idle;
@@ -266,14 +269,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
     }
 
-    fn transmit_call(&mut self, now: Instant, at: InstanceIndex, body: Bytes, reply_bytes_max: usize) {
+    fn transmit_call(&mut self, at: InstanceIndex, body: Bytes, reply_bytes_max: usize) {
         let Remote { types, gates, batches, calls, calls_made, .. } = &mut self.remote;
         let Some(batch) = batches.get_mut(&at) else { return };
         let function = &types[batch.function.0];
         *calls_made += 1;
         let number = CallNumber(*calls_made);
         calls.insert(number, at);
-        batch.began = now;
         batch.reserved_bytes = body.len() + reply_bytes_max;
         self.account.add(batch.reserved_bytes);
         let instance = self.instances.at(at);
@@ -368,16 +370,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         match reply? {
             Reply::Missing(missing) => {
-                for spec in &missing {
-                    if specs.iter().take(batch.states_sent).any(|sent| sent.name == spec.name) {
-                        return Err(format!("it asks for the state `{}`, which it was sent", spec.name));
-                    }
-                    specs.register(spec.clone()).map_err(|error| error.to_string())?;
+                let new = specs.register(missing).map_err(|error| error.to_string())?;
+                if new == 0 && specs.len() == batch.states_sent {
+                    return Err("it asks for states that it was sent".to_owned());
                 }
-                if missing.is_empty() {
-                    return Err("it misses states and names none".to_owned());
-                }
-                Ok(Reply::Missing(missing))
+                Ok(Reply::Missing(Vec::new()))
             }
             Reply::Done => {
                 match super::invoke::token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {

@@ -6,9 +6,11 @@ use embassy_time::Instant;
 
 use crate::node::NodeInput;
 use crate::sim::broker::{BrokerInput, BrokerSettings};
+use crate::remote::call::{Call, CallFailure, CallOutcome};
 use crate::sim::disk::Fault;
+use crate::sim::endpoint::answered;
 use crate::store::{StoreCommand, StoreEvent};
-use crate::worker::io::{ChannelItem, WorkerIndex};
+use crate::worker::io::{ChannelItem, WorkerIndex, WorkerInput};
 
 #[cfg(test)]
 use super::sabotage::Sabotage;
@@ -27,6 +29,8 @@ pub struct Faults {
     pub store_fails_one_in: u32,
     /// One in so many commands to the store finds the disk full, or read-only, for a while; 0 is never.
     pub disk_refuses_one_in: u32,
+    /// One in so many calls of a remote function does not go well; 0 is never.
+    pub endpoint_fails_one_in: u32,
     /// Does the kernel prove its clock at some starts, and does the clock jump between them?
     pub clock_jumps: bool,
 }
@@ -121,6 +125,42 @@ impl Simulation {
         }
     }
 
+    /// A request goes to the endpoint and is answered, or something goes wrong on the way.
+    pub(super) fn call_endpoint(&mut self, worker: WorkerIndex, call: &Call) {
+        let failed = |failure, text: &str| CallOutcome::Failed { failure, text: text.to_owned() };
+        let fails = self.chance(self.plan.faults.endpoint_fails_one_in);
+        let kind = if fails { self.random.u8(0..9) } else { u8::MAX };
+        let Some(endpoint) = &mut self.endpoint else {
+            unreachable!("the simulation has no endpoint: see `with_endpoint`")
+        };
+        // Some of the failures come after the function has run.
+        let outcome = match kind {
+            0 => failed(CallFailure::Unreachable, "refused"),
+            1 => failed(CallFailure::TimedOut, "no answer"),
+            2 => answered(503, None, Vec::new()),
+            3 => answered(500, Some("text/plain"), b"out of luck".to_vec()),
+            4 => answered(200, Some("text/html"), b"<html>".to_vec()),
+            5 => answered(200, Some("application/octet-stream"), vec![0xA2, 0x06, 0x7F, 1]),
+            6 => {
+                endpoint.answer(&call.body);
+                failed(CallFailure::Broken, "closed")
+            }
+            7 => {
+                endpoint.answer(&call.body);
+                failed(CallFailure::TimedOut, "answered late")
+            }
+            8 => {
+                endpoint.restart();
+                failed(CallFailure::Unreachable, "redeployed")
+            }
+            _ => endpoint.answer(&call.body),
+        };
+        let after_ms = if kind == 1 || kind == 7 { CALL_TIME_MS } else { self.random.u64(0..20) };
+        let after = embassy_time::Duration::from_millis(after_ms);
+        let (start, number) = (self.start, call.number);
+        self.schedule(after, Event::Worker { start, worker, input: WorkerInput::Called { call: number, outcome } });
+    }
+
     /// Takes from the way to the broker what had not arrived before some moment.
     pub(super) fn lose_tail(&mut self, link: u64) {
         if !self.plan.faults.loses_tails || self.is_healing {
@@ -166,6 +206,8 @@ impl Simulation {
     }
 }
 
+/// How long a call may take.
+const CALL_TIME_MS: u64 = 2_000;
 /// MQTT 5: the server shuts down.
 const SERVER_SHUTTING_DOWN: u8 = 0x8B;
 /// How far the wall clock jumps; sessions live longer than that.

@@ -94,7 +94,7 @@ impl Simulation {
                     self.close_link(link, "closed");
                 }
             }
-            WorkerOutput::Call(_) => unreachable!("no function is remote yet"),
+            WorkerOutput::Call(call) => self.call_endpoint(worker, &call),
             WorkerOutput::Admin { request, reply } => {
                 // The answer to a question that is not waited for any more is nobody's.
                 if request == self.next_request {
