@@ -73,3 +73,6 @@ pub const FOLD_RANGE_BYTES: usize = if cfg!(test) { 600 } else { 4 * 1024 * 1024
 pub const APPEND_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 /// How often an unreadable page of the log is read again before it counts as damaged.
 pub const READ_ATTEMPTS_MAX: u32 = 3;
+/// States that a remote function of one type may declare (chosen: SDK users declare a handful). Each is some 200 bytes per worker
+/// and, at least by name, part of every request; a reply that declares more is the function's error.
+pub const STATES_PER_FUNCTION_TYPE_MAX: usize = 1_024;

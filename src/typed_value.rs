@@ -51,6 +51,12 @@ impl UnknownFields {
     pub fn bytes(&self) -> &[u8] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
+
+    /// What they cost beside themselves, in bytes of heap (shared ones count in full at each holder).
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes().len()
+    }
 }
 
 impl TypedValue {
@@ -93,6 +99,19 @@ impl TypedValue {
     pub fn bytes(&self) -> &[u8] {
         self.value.as_deref().unwrap_or_default()
     }
+
+    /// What bytes, unknown fields and a long type name cost beside the value itself, in bytes of heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        typename_heap_bytes(&self.typename)
+            + self.value.as_ref().map_or(0, Payload::heap_bytes)
+            + self.unknown_fields.heap_bytes()
+    }
+}
+
+/// What the name of a type costs beside itself: nothing if short, or spelt by the program.
+pub(crate) fn typename_heap_bytes(typename: &SmolStr) -> usize {
+    if typename.is_heap_allocated() { typename.len() } else { 0 }
 }
 
 /// So that `context.send(target, 7_i64)` works, with any type of one's own too.

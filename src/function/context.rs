@@ -161,7 +161,7 @@ impl<'a> Context<'a> {
             let nearest = self.directory.nearest_egress(egress);
             return Err(unknown("egress", egress, nearest));
         }
-        self.account(size_of::<EgressRecord>() + heap_bytes(&value))?;
+        self.account(size_of::<EgressRecord>() + value.heap_bytes())?;
         self.effects.egress.push(EgressRecord { egress: egress.clone(), value });
         Ok(())
     }
@@ -209,7 +209,7 @@ impl<'a> Context<'a> {
     fn message(&mut self, target: Address, value: TypedValue) -> Result<Message, FunctionError> {
         check_size(&value)?;
         check_target(self.directory, &target)?;
-        self.account(size_of::<Message>() + heap_bytes(&value))?;
+        self.account(size_of::<Message>() + value.heap_bytes())?;
         Ok(Message { target, caller: Some(self.self_address.clone()), argument: value, headers: None })
     }
 
@@ -322,13 +322,29 @@ impl Context<'_> {
                 subkey.len()
             )));
         }
-        if VALUE_BYTES_MAX < value.typename.len() + value.value.len() {
+        self.put_value(name, subkey, value)
+    }
+
+    /// Puts one entry as it is, with its end.
+    pub(crate) fn put_value(
+        &mut self,
+        name: &SmolStr,
+        subkey: Payload,
+        value: StateValue,
+    ) -> Result<(), FunctionError> {
+        let bytes = value.typename.len() + value.value.len() + value.unknown_fields.bytes().len();
+        if VALUE_BYTES_MAX < bytes {
             return Err(FunctionError::new(format!(
-                "a value of state `{name}` has {} bytes, {VALUE_BYTES_MAX} are possible",
-                value.value.len()
+                "a value of state `{name}` has {bytes} bytes, {VALUE_BYTES_MAX} are possible"
             )));
         }
         self.stage(name, Change::Put { subkey, value })
+    }
+
+    /// Forgets all effects so far: the invocation has failed.
+    pub(crate) fn forget_effects(&mut self) {
+        self.effects.clear();
+        self.effects_bytes = 0;
     }
 
     /// Appends a change, or puts it in the place of a recent one of the same entry.
@@ -399,14 +415,10 @@ fn subkey_of(change: &Change) -> Option<&Payload> {
 
 fn change_bytes(change: &Change) -> usize {
     match change {
-        Change::Put { subkey, value } => subkey.heap_bytes() + value.value.heap_bytes(),
+        Change::Put { subkey, value } => subkey.heap_bytes() + value.heap_bytes(),
         Change::Delete { subkey } => subkey.heap_bytes(),
         Change::Clear => 0,
     }
-}
-
-fn heap_bytes(value: &TypedValue) -> usize {
-    value.value.as_ref().map_or(0, Payload::heap_bytes)
 }
 
 /// Is a function bound to the target's type? Says what might have been meant if not.
@@ -421,7 +433,7 @@ pub(crate) fn check_target(directory: &dyn Directory, target: &Address) -> Resul
 
 /// Is the value, with the name of its type, short enough to be kept?
 pub(crate) fn check_size(value: &TypedValue) -> Result<(), FunctionError> {
-    let bytes = value.typename.len() + value.bytes().len();
+    let bytes = value.typename.len() + value.bytes().len() + value.unknown_fields.bytes().len();
     if VALUE_BYTES_MAX < bytes {
         return Err(FunctionError::new(format!("a value has {bytes} bytes, {VALUE_BYTES_MAX} are possible")));
     }

@@ -13,4 +13,14 @@
 
 pub mod call;
 pub mod config;
+pub mod gate;
+pub mod outcome;
+pub mod protobuf;
+pub mod reply;
+pub mod request;
+pub mod specs;
 pub mod url;
+pub mod value;
+
+#[cfg(test)]
+mod tests;

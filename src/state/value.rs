@@ -22,7 +22,7 @@ use smol_str::SmolStr;
 use crate::address::{Address, TypeName};
 use crate::message::Headers;
 use crate::payload::Payload;
-use crate::typed_value::{TypedValue, UnknownFields};
+use crate::typed_value::{TypedValue, UnknownFields, typename_heap_bytes};
 
 /// A value at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,14 @@ pub struct StateValue {
     pub expires_at_ms: Option<u64>,
     /// What else a remote function said about it.
     pub unknown_fields: UnknownFields,
+}
+
+impl StateValue {
+    /// What bytes, unknown fields and a long type name cost beside the value itself, in bytes of heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        typename_heap_bytes(&self.typename) + self.value.heap_bytes() + self.unknown_fields.heap_bytes()
+    }
 }
 
 /// What a waiting message is beside its target, which its key names.
