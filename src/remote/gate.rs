@@ -242,7 +242,10 @@ mod tests {
         assert_eq!(gate.released(until), Some(1));
         gate.ended(until, Ended::Answered, until, 0);
         assert_eq!(gate.is_down(), None);
-        assert_eq!((gate.released(until), gate.released(until), gate.released(until)), (Some(2), Some(3), None));
+        assert_eq!(
+            (gate.released(until), gate.released(until), gate.released(until)),
+            (Some(2), Some(3), None)
+        );
     }
 
     #[test]
@@ -315,7 +318,14 @@ mod tests {
 
     impl Model {
         fn new(window: usize) -> Self {
-            Self { gate: gate(window), window, now: 0, asked: 0, in_flight: Vec::new(), waiting: VecDeque::new() }
+            Self {
+                gate: gate(window),
+                window,
+                now: 0,
+                asked: 0,
+                in_flight: Vec::new(),
+                waiting: VecDeque::new(),
+            }
         }
 
         fn begin(&mut self, who: u32, was_down: bool) {

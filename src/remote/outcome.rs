@@ -39,7 +39,9 @@ pub fn judge(outcome: &CallOutcome, retry: &RetryPolicy) -> Verdict {
             CallFailure::TimedOut => Verdict::Down(format!("no answer in time: {text}")),
             CallFailure::Broken => Verdict::Down(format!("the connection broke: {text}")),
             CallFailure::TooLarge => Verdict::Failed(format!("the answer is too long: {text}")),
-            CallFailure::Malformed => Verdict::Failed(format!("the answer is not HTTP as it should be: {text}")),
+            CallFailure::Malformed => {
+                Verdict::Failed(format!("the answer is not HTTP as it should be: {text}"))
+            }
         },
     }
 }

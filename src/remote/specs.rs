@@ -168,7 +168,9 @@ pub enum SpecError {
         name: SmolStr,
     },
     /// A state that is known with another type.
-    #[error("state `{name}` was declared with type `{declared}` and now with `{found}`; restart the node to change it")]
+    #[error(
+        "state `{name}` was declared with type `{declared}` and now with `{found}`; restart the node to change it"
+    )]
     OtherType {
         /// The state.
         name: SmolStr,

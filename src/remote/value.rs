@@ -92,11 +92,7 @@ impl<'a> From<&'a TypedValue> for ValueToWrite<'a> {
 
 impl<'a> From<&'a StateValue> for ValueToWrite<'a> {
     fn from(state: &'a StateValue) -> Self {
-        Self {
-            typename: &state.typename,
-            value: Some(&state.value),
-            unknown_fields: &state.unknown_fields,
-        }
+        Self { typename: &state.typename, value: Some(&state.value), unknown_fields: &state.unknown_fields }
     }
 }
 
