@@ -367,7 +367,10 @@ fn a_reply_with_anything_wrong_has_no_effect_and_says_what() {
         (nested(2, &[target(1, &OTHER, &"i".repeat(1_000))]), &["no address", "longer"]),
         (send("x", large.clone()), &["example/other/x", "bytes"]),
         (nested(3, &[minus_one, target(2, &OTHER, "x")]), &["example/other/x", "-1 ms"]),
-        (send("x", TypedValue { unknown_fields: many, ..TypedValue::default() }), &["example/other/x", "bytes"]),
+        (
+            send("x", TypedValue { unknown_fields: many, ..TypedValue::default() }),
+            &["example/other/x", "bytes"],
+        ),
         (nested(3, &[vec![0x50, 1]]), &["cancellation", "empty"]),
         (nested(3, &[target(2, &OTHER, "x"), text(11, &"t".repeat(1_000))]), &["example/other/x", "token"]),
         (nested(4, &[text(1, "no"), text(2, "where")]), &["unknown egress `no/where`"]),
