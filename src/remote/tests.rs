@@ -368,8 +368,12 @@ fn a_reply_with_anything_wrong_has_no_effect_and_says_what() {
         (send("x", large.clone()), &["example/other/x", "bytes"]),
         (nested(3, &[minus_one, target(2, &OTHER, "x")]), &["example/other/x", "-1 ms"]),
         (
-            send("x", TypedValue { unknown_fields: many, ..TypedValue::default() }),
+            send("x", TypedValue { unknown_fields: many.clone(), ..TypedValue::default() }),
             &["example/other/x", "bytes"],
+        ),
+        (
+            modify("kept", TypedValue { typename: "example/note".into(), value: None, unknown_fields: many }),
+            &["`kept`", "bytes"],
         ),
         (nested(3, &[vec![0x50, 1]]), &["cancellation", "empty"]),
         (nested(3, &[target(2, &OTHER, "x"), text(11, &"t".repeat(1_000))]), &["example/other/x", "token"]),
