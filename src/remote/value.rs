@@ -9,8 +9,6 @@
 //!
 //! Bytes are copied out of a body, never shared with it: a counter that outlives a reply must not hold all of the reply.
 
-use smol_str::SmolStr;
-
 use crate::address::{Address, NameError, TypeName};
 use crate::limits::{FUNCTION_TYPE_BYTES_MAX, ID_BYTES_MAX};
 use crate::payload::Payload;
