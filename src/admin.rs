@@ -2,11 +2,13 @@
 //!
 //! One JSON object a line each way. Bytes are base64 (RFC 4648, padded) beside their type name.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+mod read;
 
 /// A question.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Serialize, Debug, Clone, PartialEq)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
 #[expect(
     missing_docs,
     reason = "the names say it; each field is spelt out in docs/operating/command-line.md"
@@ -35,7 +37,7 @@ pub enum AdminRequest {
 }
 
 /// An answer of one worker.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(Serialize, Debug, Clone, PartialEq)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 #[expect(
     missing_docs,
@@ -63,7 +65,7 @@ pub enum AdminReply {
 }
 
 /// Bytes with their type.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq)]
 pub struct AdminValue {
     /// The type name.
     pub typename: String,
@@ -72,7 +74,7 @@ pub struct AdminValue {
 }
 
 /// One state entry.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct StateEntry {
     /// Its place in the list; pass it as `after`.
@@ -88,7 +90,7 @@ pub struct StateEntry {
 }
 
 /// One dead letter.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct DeadLetterEntry {
     /// Its name; pass it to show, retry and drop.
@@ -106,7 +108,7 @@ pub struct DeadLetterEntry {
 }
 
 /// How the node's control plane and store are.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeStatus {
     /// The epoch that is worked in.
     pub epoch_working: u64,
@@ -127,7 +129,7 @@ pub struct NodeStatus {
 }
 
 /// How one worker is.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names say it; units are in them")]
 pub struct WorkerStatus {
     pub worker: usize,
@@ -173,7 +175,7 @@ pub struct EndpointStatus {
 }
 
 /// How one session is.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct SessionStatus {
     pub name: String,

@@ -20,7 +20,7 @@ pub(super) fn line(data: &Path, question: &AdminRequest) -> Result<String, Failu
 /// The answer as a value; an error is a failure.
 pub(super) fn reply(data: &Path, question: &AdminRequest) -> Result<AdminReply, Failure> {
     let line = line(data, question)?;
-    match serde_json::from_str(&line) {
+    match AdminReply::decode(line.as_bytes()) {
         Ok(AdminReply::Error { text }) => Err(Failure(Exit::Failed, text)),
         Ok(reply) => Ok(reply),
         Err(error) => Err(Failure(Exit::Failed, format!("an answer that is none: {error}"))),

@@ -85,7 +85,7 @@ async fn serve(stream: Async<UnixStream>, inbox: &Inbox<Event>) -> io::Result<()
             return Ok(());
         }
         let (answer, answered) = smol::channel::bounded(1);
-        let mut text = match serde_json::from_slice::<AdminRequest>(&line) {
+        let mut text = match AdminRequest::decode(&line) {
             Ok(question) => {
                 inbox.push(Event::Admin { question, answer });
                 answered.recv().await.unwrap_or_else(|_| error_line("the node is stopping"))
