@@ -145,6 +145,10 @@ pub struct WorkerStatus {
     pub dead_letters: u64,
     /// Addresses that wait because an invocation of theirs failed and is tried again.
     pub addresses_retrying: u64,
+    /// Operations that run.
+    pub operations_running: u64,
+    /// Operations that were registered and have not begun.
+    pub operations_waiting: u64,
     /// Every address waits for memory.
     pub saturated: bool,
     pub sessions: Vec<SessionStatus>,

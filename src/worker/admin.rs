@@ -122,6 +122,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             messages_unbound: unbound.into_iter().collect(),
             dead_letters,
             addresses_retrying: retrying,
+            operations_running: self.operations.running_count() as u64,
+            operations_waiting: self.operations.waiting_count() as u64,
             saturated: self.is_saturated(),
             sessions: self.sessions.iter().map(|owned| owned.session.status()).collect(),
             counters,

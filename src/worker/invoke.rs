@@ -10,7 +10,7 @@ use embassy_time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::epoch::Epoch;
-use crate::function::effects::{Change, DelayedEffect, Effects};
+use crate::function::effects::{Change, DelayedEffect, Effects, OperationEffect};
 use crate::function::{Context, FunctionError};
 use crate::message::{EgressRecord, Message};
 use crate::state::key::Key;
@@ -21,6 +21,7 @@ use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
+use super::operations::Operation;
 use super::states::StateView;
 use super::{Behind, Notes, Suspect, Worker};
 
@@ -180,7 +181,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.invocations += 1;
         let instance = self.instances.at(at);
         let group = instance.group;
-        let is_sender_named = !effects.delayed.is_empty() || !effects.egress.is_empty();
+        let is_sender_named =
+            !(effects.delayed.is_empty() && effects.egress.is_empty() && effects.operations.is_empty());
         let sender = is_sender_named.then(|| instance.address.clone());
         self.consume_first(now, at);
         for message in effects.messages.drain(..) {
@@ -189,6 +191,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for effect in effects.delayed.drain(..) {
             if let Some(sender) = &sender {
                 self.apply_delayed(now, sender, effect);
+            }
+        }
+        for OperationEffect { operation, request } in effects.operations.drain(..) {
+            if let Some(address) = sender.clone() {
+                self.register(Operation { address, operation, request });
             }
         }
         for EgressRecord { egress, value } in effects.egress.drain(..) {
@@ -388,6 +395,7 @@ fn effects_bytes(effects: &Effects) -> usize {
         |value: &crate::typed_value::TypedValue| MESSAGE_BYTES + value.typename.len() + value.bytes().len();
     let messages = effects.messages.iter().map(|message| of_value(&message.argument));
     let egress = effects.egress.iter().map(|record| of_value(&record.value));
+    let operations = effects.operations.iter().map(|effect| MESSAGE_BYTES + of_value(&effect.request));
     let delayed = effects.delayed.iter().map(|effect| match effect {
         DelayedEffect::Send { message, .. } => MESSAGE_BYTES + of_value(&message.argument),
         DelayedEffect::Cancel { .. } => MESSAGE_BYTES,
@@ -397,7 +405,7 @@ fn effects_bytes(effects: &Effects) -> usize {
         Change::Delete { subkey } => STATE_BYTES + subkey.len(),
         Change::Clear => STATE_BYTES,
     });
-    messages.chain(egress).chain(delayed).chain(mutations).sum()
+    messages.chain(egress).chain(operations).chain(delayed).chain(mutations).sum()
 }
 
 /// What a panic says.
