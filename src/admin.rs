@@ -152,6 +152,10 @@ pub struct WorkerStatus {
     /// Addresses that are held until another has learnt which states their function declares.
     pub addresses_held: u64,
     pub endpoints: Vec<EndpointStatus>,
+    /// Operations that run.
+    pub operations_running: u64,
+    /// Operations that were registered and have not begun.
+    pub operations_waiting: u64,
     /// Every address waits for memory.
     pub saturated: bool,
     pub sessions: Vec<SessionStatus>,
@@ -160,7 +164,7 @@ pub struct WorkerStatus {
 }
 
 /// How the endpoint at one URL is.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointStatus {
     /// The URL.
     pub url: String,

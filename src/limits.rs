@@ -63,6 +63,8 @@ pub const EFFECTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const DELAY_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 const _: () = assert!(2 * VALUE_BYTES_MAX <= EFFECTS_BYTES_MAX);
+/// Operations of one worker that run at the same time, each on a thread; further ones wait, and are seen in `status`.
+pub const OPERATIONS_RUNNING_MAX: usize = if cfg!(test) { 2 } else { 16 };
 /// How far a new log segment is filled with zeros ahead of what is written, in bytes: an append into written blocks changes no
 /// file metadata, so its sync costs one flush, not two. A segment that was recycled needs none of it.
 pub const ZERO_AHEAD_BYTES: u64 = 128 * 1024;

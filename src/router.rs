@@ -129,6 +129,10 @@ mod tests {
             *function_type != NOBODY
         }
 
+        fn has_operation(&self, _: &TypeName) -> bool {
+            false
+        }
+
         fn has_egress(&self, _: &TypeName) -> bool {
             false
         }

@@ -172,4 +172,8 @@ impl Directory for Everything {
     fn has_egress(&self, _: &TypeName) -> bool {
         true
     }
+
+    fn has_operation(&self, _: &TypeName) -> bool {
+        true
+    }
 }

@@ -308,6 +308,7 @@ impl Bed {
             WorkerOutput::Close { .. }
             | WorkerOutput::Read { .. }
             | WorkerOutput::Call(_)
+            | WorkerOutput::Operate { .. }
             | WorkerOutput::Admin { .. }
             | WorkerOutput::Stopped => {}
         }

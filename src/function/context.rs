@@ -15,7 +15,9 @@ use std::time::Duration;
 use smol_str::SmolStr;
 
 use crate::address::{Address, TypeName};
-use crate::function::effects::{Change, DelayedEffect, Effects, Mutation, StateAccess, StateValue};
+use crate::function::effects::{
+    Change, DelayedEffect, Effects, Mutation, OperationEffect, StateAccess, StateValue,
+};
 use crate::function::{Expiration, FunctionError, StatefulFunction};
 use crate::limits::{DELAY_MS_MAX, EFFECTS_BYTES_MAX, TABLE_KEY_BYTES_MAX, TOKEN_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::message::{EgressRecord, Headers, Message};
@@ -33,6 +35,9 @@ pub trait Directory {
 
     /// Is there an egress of this name?
     fn has_egress(&self, egress: &TypeName) -> bool;
+
+    /// Is there an operation of this name?
+    fn has_operation(&self, operation: &TypeName) -> bool;
 
     /// The name of a function type that might have been meant.
     fn nearest_function(&self, _function_type: &TypeName) -> Option<TypeName> {
@@ -163,6 +168,27 @@ impl<'a> Context<'a> {
         }
         self.account(size_of::<EgressRecord>() + value.heap_bytes())?;
         self.effects.egress.push(EgressRecord { egress: egress.clone(), value });
+        Ok(())
+    }
+
+    /// Begins a slow operation once the epoch is committed. This address is told what came of it: an
+    /// [`OperationResult`](crate::function::OperationResult) with `request` in it, exactly once.
+    ///
+    /// # Errors
+    /// If the module binds no such operation or the value is too long.
+    pub fn register_operation(
+        &mut self,
+        operation: &TypeName,
+        request: impl Into<TypedValue>,
+    ) -> Result<(), FunctionError> {
+        let request = request.into();
+        // Room for the result's frame round it.
+        check_size(&request)?;
+        if !self.directory.has_operation(operation) {
+            return Err(unknown("operation", operation, None));
+        }
+        self.account(size_of::<OperationEffect>() + request.heap_bytes())?;
+        self.effects.operations.push(OperationEffect { operation: operation.clone(), request });
         Ok(())
     }
 

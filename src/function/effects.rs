@@ -1,16 +1,18 @@
 //! What did an invocation do? Nothing yet: its [`Effects`] are a value, applied all together or not at all.
 //!
 //! Embedded functions, remote functions, replay and tests meet at this value. The order of application is StateFun's:
-//! messages, delayed sends and cancellations as listed, egress records, state.
+//! messages, delayed sends and cancellations as listed, egress records, operations, state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use smol_str::SmolStr;
 
+use crate::address::TypeName;
 use crate::message::{EgressRecord, Message};
 use crate::payload::Payload;
 use crate::store::BaseError;
+use crate::typed_value::TypedValue;
 
 pub use crate::state::value::StateValue;
 
@@ -23,6 +25,8 @@ pub struct Effects {
     pub delayed: Vec<DelayedEffect>,
     /// Records to send out, in order.
     pub egress: Vec<EgressRecord>,
+    /// Operations to begin, in order, once the epoch is committed.
+    pub operations: Vec<OperationEffect>,
     /// Changes of state, in order; of several to one (name, subkey) the last counts.
     pub mutations: Vec<Mutation>,
 }
@@ -34,6 +38,7 @@ impl Effects {
         self.messages.is_empty()
             && self.delayed.is_empty()
             && self.egress.is_empty()
+            && self.operations.is_empty()
             && self.mutations.is_empty()
     }
 
@@ -42,8 +47,18 @@ impl Effects {
         self.messages.clear();
         self.delayed.clear();
         self.egress.clear();
+        self.operations.clear();
         self.mutations.clear();
     }
+}
+
+/// An operation to begin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperationEffect {
+    /// Which, by the name under which the module binds it.
+    pub operation: TypeName,
+    /// What it is given; comes back with its outcome.
+    pub request: TypedValue,
 }
 
 /// A delayed send or a cancellation.

@@ -19,6 +19,7 @@ pub mod context;
 pub mod effects;
 pub mod error;
 pub mod expiration;
+pub mod operation;
 pub mod table;
 pub mod value;
 
@@ -26,6 +27,7 @@ pub use buffer::PersistedAppendingBuffer;
 pub use context::{Context, Directory};
 pub use error::FunctionError;
 pub use expiration::Expiration;
+pub use operation::{AsyncOperation, OperationOutcome, OperationResult};
 pub use table::{PersistedTable, Subkey, TableKey};
 pub use value::PersistedValue;
 

@@ -37,6 +37,10 @@ impl Directory for Only {
         *function_type == OTHER
     }
 
+    fn has_operation(&self, _: &TypeName) -> bool {
+        false
+    }
+
     fn has_egress(&self, egress: &TypeName) -> bool {
         *egress == OUT
     }

@@ -24,6 +24,7 @@ pub mod logger;
 pub mod machine;
 pub mod network;
 pub mod notes;
+pub mod operations;
 
 pub mod shell;
 mod signals;

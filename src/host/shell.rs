@@ -17,6 +17,7 @@ use smol::LocalExecutor;
 use super::clock::{self, Clock};
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
+use super::operations::Operations;
 use super::start::lost;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
 use super::{admin, failpoint, signals};
@@ -25,7 +26,8 @@ use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::node::{NodeInput, NodeOutput};
 use crate::store::{StoreEvent, StoreStatus};
-use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::typed_value::TypedValue;
+use crate::worker::io::{OperationNumber, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +57,15 @@ pub enum Event {
     },
     /// The store's thread answers.
     Store(StoreEvent),
+    /// An operation ended.
+    Operated {
+        /// Whose.
+        worker: WorkerIndex,
+        /// Which.
+        number: OperationNumber,
+        /// How.
+        result: Result<TypedValue, String>,
+    },
     /// Something happened to a socket.
     Network {
         /// Whose.
@@ -80,6 +91,8 @@ pub enum Event {
 pub struct ShellConfig {
     /// The module's sessions.
     pub sessions: Vec<Arc<SessionConfig>>,
+    /// The module's operations.
+    pub operations: Operations,
     /// The worker that owns each session.
     pub session_workers: Vec<WorkerIndex>,
     /// Where the admin socket is; `None`: at rest, no socket of any kind is opened and no signal taken.
@@ -290,6 +303,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
                 self.store_busy = false;
                 self.node.handle_input(now, NodeInput::Store(event));
             }
+            Event::Operated { worker, number, result } => {
+                self.tell_worker(worker, WorkerInput::Operated { number, result });
+            }
             Event::Network { session, connection, input } => self.on_network(now, session, connection, input),
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
@@ -372,6 +388,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             WorkerOutput::Read { session, is_wanted } => self.network.read(session, is_wanted),
             WorkerOutput::Close { session, connection } => self.network.close(session, connection),
             WorkerOutput::Call(_) => unreachable!("no function is remote yet"),
+            WorkerOutput::Operate { number, operation, request } => {
+                let operations = &self.config.operations;
+                operations.begin(&self.executor, &self.paths.main, worker, number, &operation, request);
+            }
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
             WorkerOutput::Stopped => {

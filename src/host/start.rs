@@ -17,6 +17,7 @@ use super::failpoint::Watched;
 use super::files::FileDisk;
 use super::machine::{NodeMachine, StoreMachine, WorkerMachine};
 use super::notes::{NotesFile, WorkerNotes};
+use super::operations::Operations;
 use super::shell::{Event, Shell, ShellConfig};
 use super::threads::{self, Paths, StorePath};
 use super::watchdog::Watchdog;
@@ -96,6 +97,7 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
         application.sessions.iter().map(|session| session_owner(&session.name, workers)).collect();
     let config = ShellConfig {
         sessions: application.sessions.clone(),
+        operations: Operations::new(application.operations.clone()),
         session_workers,
         data: serving,
         about: about(&recovered, &board),

@@ -8,7 +8,7 @@ use super::error::{LoadErrors, Place, Report};
 use super::specification::Specification;
 use super::suggest;
 use crate::address::TypeName;
-use crate::function::{Directory, StatefulFunction};
+use crate::function::{AsyncOperation, Directory, StatefulFunction};
 use crate::mqtt::config::{Role, SessionConfig};
 use crate::remote::call::EndpointIndex;
 use crate::remote::config::{EndpointConfig, Served};
@@ -22,6 +22,7 @@ pub struct Module {
     functions: Vec<(&'static str, FunctionProvider)>,
     namespaces: Vec<(&'static str, FunctionProvider)>,
     routers: Vec<(&'static str, RouterProvider)>,
+    operations: Vec<(&'static str, Arc<dyn AsyncOperation>)>,
     specification: Option<&'static str>,
 }
 
@@ -74,6 +75,14 @@ impl Module {
         self
     }
 
+    /// Binds an operation that functions may begin:
+    /// [`Context::register_operation`](crate::Context::register_operation). It runs on threads of its own.
+    #[must_use]
+    pub fn operation(mut self, name: &'static str, operation: impl AsyncOperation + 'static) -> Self {
+        self.operations.push((name, Arc::new(operation)));
+        self
+    }
+
     /// Carries a `module.yaml` in the program; it counts where no file is named.
     #[must_use]
     pub fn specification_embedded(mut self, yaml: &'static str) -> Self {
@@ -111,6 +120,8 @@ pub struct Application {
     namespaces: BTreeMap<&'static str, FunctionProvider>,
     routers: BTreeMap<TypeName, Vec<RouterProvider>>,
     egresses: BTreeMap<TypeName, usize>,
+    /// The operations that functions may begin.
+    pub operations: BTreeMap<TypeName, Arc<dyn AsyncOperation>>,
 }
 
 impl Application {
@@ -124,6 +135,7 @@ impl Application {
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
             egresses: BTreeMap::new(),
+            operations: BTreeMap::new(),
         }
     }
 
@@ -141,10 +153,12 @@ impl Application {
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
             egresses: BTreeMap::new(),
+            operations: BTreeMap::new(),
         };
         application.bind_functions(module.functions, &mut report);
         application.bind_namespaces(module.namespaces, &mut report);
         application.bind_routers(module.routers, &mut report);
+        application.bind_operations(module.operations, &mut report);
         application.check_ingresses(&specification, &mut report);
         application.egresses = (application.sessions.iter().enumerate())
             .filter(|(_, session)| matches!(session.role, Role::Egress(_)))
@@ -224,6 +238,22 @@ impl Application {
                 report.add(Place::NOWHERE, message, "a namespace is what stands before the slash".to_owned());
             } else if self.namespaces.insert(namespace, provider).is_some() {
                 let message = format!("the application binds the namespace `{namespace}` twice");
+                report.add(Place::NOWHERE, message, None);
+            }
+        }
+    }
+
+    fn bind_operations(
+        &mut self,
+        operations: Vec<(&'static str, Arc<dyn AsyncOperation>)>,
+        report: &mut Report,
+    ) {
+        for (text, operation) in operations {
+            let Some(name) = bound_name("an operation", text, report) else {
+                continue;
+            };
+            if self.operations.insert(name, operation).is_some() {
+                let message = format!("the application binds the operation `{text}` twice");
                 report.add(Place::NOWHERE, message, None);
             }
         }
@@ -318,5 +348,9 @@ impl Directory for Application {
 
     fn has_egress(&self, egress: &TypeName) -> bool {
         self.egress(egress).is_some()
+    }
+
+    fn has_operation(&self, operation: &TypeName) -> bool {
+        self.operations.contains_key(operation)
     }
 }

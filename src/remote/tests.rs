@@ -32,6 +32,10 @@ impl Directory for Known {
         [GREETER, OTHER].contains(function_type)
     }
 
+    fn has_operation(&self, _: &TypeName) -> bool {
+        false
+    }
+
     fn has_egress(&self, egress: &TypeName) -> bool {
         *egress == OUT
     }

@@ -1,7 +1,7 @@
 //! Do random effects add up? Trees of commands, as in the smoke tests of Flink's Stateful Functions, and what they must come to.
 //!
 //! A message is a list of commands for its address: count, tell another address a list, tell it later, tell it later under a token
-//! and cancel that, publish a count. What is cancelled is due in a year, so whether it was cancelled does not hang on time.
+//! and cancel that, go on after an operation, publish a count. What is cancelled is due in a year, so whether it was cancelled does not hang on time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, TypeName};
 use crate::egress::MqttRecord;
-use crate::function::{Context, FunctionError, PersistedTable, PersistedValue};
+use crate::function::{Context, FunctionError, OperationResult, PersistedTable, PersistedValue};
 use crate::module::{Application, Module, Specification};
 use crate::typed_value::TypedValue;
 
@@ -36,6 +36,10 @@ pub(super) enum Command {
     Cancel {
         token: u64,
     },
+    /// Begins an operation, and goes on when told what came of it: whatever that is, once.
+    Operate {
+        then: Vec<Command>,
+    },
     /// Fills and clears a table, which then holds the count alone.
     Table,
     Emit,
@@ -55,6 +59,7 @@ impl Expected {
                 Command::Count => *self.counts.entry(id).or_default() += 1,
                 Command::Emit => *self.emitted.entry(format!("tree/{id}")).or_default() += 1,
                 Command::Send { id, then } | Command::Later { id, then, .. } => self.add(*id, then),
+                Command::Operate { then } => self.add(id, then),
                 Command::InVain { .. } | Command::Cancel { .. } | Command::Table => {}
             }
         }
@@ -66,7 +71,7 @@ pub(super) fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> 
     let mut commands = Vec::new();
     for _ in 0..random.u8(1..4) {
         let is_leaf = depth == 0;
-        let command = match random.u8(0..10) {
+        let command = match random.u8(0..11) {
             0..3 => Command::Count,
             3 => Command::Emit,
             4 => Command::Table,
@@ -77,6 +82,7 @@ pub(super) fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> 
                 id: random.u8(0..IDS),
                 then: draw(random, depth - 1, tokens),
             },
+            9 => Command::Operate { then: draw(random, depth - 1, tokens) },
             _ => {
                 *tokens += 1;
                 Command::InVain { token: *tokens, then: vec![Command::Count, Command::Emit] }
@@ -92,7 +98,14 @@ pub(super) fn text(commands: &[Command]) -> String {
 }
 
 pub(super) fn application() -> Arc<Application> {
-    let module = Module::new().function("tree/node", || invoke).function("tree/other", || invoke);
+    let echo = |request: &TypedValue| match request.bytes().len() % 3 {
+        0 => Err(FunctionError::new("as asked")),
+        _ => Ok(request.clone()),
+    };
+    let module = Module::new()
+        .function("tree/node", || invoke)
+        .function("tree/other", || invoke)
+        .operation("tree/echo", echo);
     let specification = Specification::parse("module.yaml", MODULE, &|_| None);
     match specification.and_then(|specification| Application::link(module, specification)) {
         Ok(application) => Arc::new(application),
@@ -101,8 +114,12 @@ pub(super) fn application() -> Arc<Application> {
 }
 
 fn invoke(context: &mut Context<'_>, message: &TypedValue) -> Result<(), FunctionError> {
-    let commands: Vec<Command> = serde_json::from_str(&message.get::<String>()?)
-        .map_err(|error| FunctionError::new(error.to_string()))?;
+    let text_of_commands = match message.get::<OperationResult>() {
+        Ok(result) => result.request.get::<String>()?,
+        Err(_) => message.get::<String>()?,
+    };
+    let commands: Vec<Command> =
+        serde_json::from_str(&text_of_commands).map_err(|error| FunctionError::new(error.to_string()))?;
     let own_id = context.self_address().id().to_owned();
     for command in commands {
         match command {
@@ -119,6 +136,7 @@ fn invoke(context: &mut Context<'_>, message: &TypedValue) -> Result<(), Functio
                 let cancel = text(&[Command::Cancel { token }]);
                 context.send(Address::new(OTHER, &own_id)?, cancel)?;
             }
+            Command::Operate { then } => context.register_operation(&ECHO, text(&then))?,
             Command::Cancel { token } => context.cancel(&format!("t{token}"))?,
             Command::Table => {
                 for key in TABLE.keys(context)? {
@@ -152,6 +170,7 @@ const EMITTED: PersistedValue<i64> = PersistedValue::new("emitted");
 const TABLE: PersistedTable<u32, i64> = PersistedTable::new("table");
 const NODE: TypeName = TypeName::from_static("tree/node");
 const OTHER: TypeName = TypeName::from_static("tree/other");
+const ECHO: TypeName = TypeName::from_static("tree/echo");
 const OUT: TypeName = TypeName::from_static("tree/out");
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 

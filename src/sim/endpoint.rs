@@ -211,6 +211,10 @@ impl Directory for Everything {
     fn has_egress(&self, _egress: &TypeName) -> bool {
         true
     }
+
+    fn has_operation(&self, _operation: &TypeName) -> bool {
+        false
+    }
 }
 
 impl From<TypedValue> for wire::TypedValue {

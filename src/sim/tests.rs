@@ -10,7 +10,8 @@ use embassy_time::Duration;
 use super::broker::BrokerSettings;
 use super::client::Client;
 use super::counting::{
-    FAILS, FAILS_ONCE, PANICS, check_sequences, counting, counting_remotely, mirror_of, mirrored, without_repeats,
+    FAILS, FAILS_ONCE, PANICS, check_sequences, counting, counting_remotely, mirror_of, mirrored,
+    without_repeats,
 };
 use super::disk::Lie;
 use super::simulation::sabotage::Sabotage;

@@ -17,7 +17,7 @@
 //!  8 Outbox        id │ incarnation u64 BE │ s u64 BE                              an egress record
 //!  9 Accepted      id │ incarnation u64 BE │ a u64 BE                              packet id and hash of a QoS 2 PUBLISH
 //! 10 Seen          id │ scope                                                      the last message ids of that scope
-//! 11 AsyncOperation id │ type │ number u64 BE                                      reserved
+//! 11 AsyncOperation id │ type │ number u64 BE                                      an operation that is not over
 //! 12 DeadLetter    id │ type │ number u64 BE                                       a message or record that failed
 //! 13 State         id │ type │ name │ subkey                                       a persisted value, entry or element
 //! ```

@@ -9,6 +9,7 @@
 //! Mailbox      [0 caller, 1 type name, 2 bytes or null if absent, 3 headers or null, 4 unknown fields]  caller: [type, id] or null
 //! Unsent       [0 target, 1 message as under Mailbox]
 //! Delayed      [0 target, 1 message as under Mailbox, 2 token or null]
+//! AsyncOperation [0 operation, 1 its request as a message under Mailbox]
 //! DeadLetter   [0 message as under Mailbox, 1 reason, 2 attempts, 3 at, ms of runtime time]
 //! Seen         byte string, 8 bytes an id (XXH3-64, big-endian), the oldest first
 //! ```
@@ -127,6 +128,19 @@ pub fn encode_delayed(target: &Address, letter: &Letter, token: Option<&str>, ou
 pub fn decode_delayed(bytes: &[u8]) -> Option<(Address, Letter, Option<SmolStr>)> {
     let delayed: DelayedOnDisk<'_> = minicbor::decode(bytes).ok()?;
     Some((delayed.target.into_address()?, delayed.letter.into_letter()?, delayed.token.map(SmolStr::from)))
+}
+
+/// Appends an operation that was registered.
+pub fn encode_operation(operation: &TypeName, request: &TypedValue, out: &mut Vec<u8>) {
+    let letter = Letter { caller: None, argument: request.clone(), headers: None };
+    encode(&OperationOnDisk { operation: operation.as_str(), letter: (&letter).into() }, out);
+}
+
+/// Reads an operation back.
+#[must_use]
+pub fn decode_operation(bytes: &[u8]) -> Option<(TypeName, TypedValue)> {
+    let operation: OperationOnDisk<'_> = minicbor::decode(bytes).ok()?;
+    Some((TypeName::parse(operation.operation).ok()?, operation.letter.into_letter()?.argument))
 }
 
 /// Appends a dead letter.
@@ -285,6 +299,15 @@ struct DelayedOnDisk<'a> {
 
 #[derive(Encode, Decode)]
 #[cbor(array)]
+struct OperationOnDisk<'a> {
+    #[b(0)]
+    operation: &'a str,
+    #[b(1)]
+    letter: LetterOnDisk<'a>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
 struct DeadLetterOnDisk<'a> {
     #[b(0)]
     letter: LetterOnDisk<'a>,
@@ -327,6 +350,10 @@ mod tests {
         encode_delayed(&target, &letter, Some("t"), &mut out);
         assert_eq!(decode_delayed(&out).unwrap(), (target, letter.clone(), Some("t".into())));
         out.clear();
+        let operation = TypeName::from_static("example/charge");
+        encode_operation(&operation, &letter.argument, &mut out);
+        assert_eq!(decode_operation(&out).unwrap(), (operation, letter.argument.clone()));
+        out.clear();
         let dead = DeadLetter { letter, reason: "no".into(), attempts: 3, at_ms: 9 };
         encode_dead_letter(&dead, &mut out);
         assert_eq!(decode_dead_letter(&out).unwrap(), dead);
@@ -366,6 +393,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_value_or_nothing(bytes: Vec<u8>) {
             let _ = (decode_letter(&bytes), decode_unsent(&bytes), decode_delayed(&bytes));
+            let _ = decode_operation(&bytes);
             let _ = (decode_dead_letter(&bytes), decode_state(&bytes), decode_counter(&bytes));
         }
     }

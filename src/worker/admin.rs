@@ -97,7 +97,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     *unbound.entry(function_type).or_default() += instance.mailbox.count();
                 }
                 Status::Retrying { .. } => retrying += 1,
-                Status::Idle | Status::Queued | Status::Held | Status::Calling | Status::WaitingForMemory => {}
+                Status::Idle | Status::Queued | Status::Held | Status::Calling | Status::WaitingForMemory => {
+                }
             }
         }
         let mut dead_letters = 0;
@@ -125,6 +126,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             calls_out: self.remote.calls_out() as u64,
             addresses_held: self.remote.held() as u64,
             endpoints: self.remote.status(),
+            operations_running: self.operations.running_count() as u64,
+            operations_waiting: self.operations.waiting_count() as u64,
             saturated: self.is_saturated(),
             sessions: self.sessions.iter().map(|owned| owned.session.status()).collect(),
             counters,

@@ -144,7 +144,7 @@ impl Channel {
 
 /// What a message costs in credit: about its bytes of memory.
 pub(crate) fn credit_of(message: &Message) -> u32 {
-    let heap = message.argument.value.as_ref().map_or(0, crate::payload::Payload::heap_bytes);
+    let heap = message.argument.heap_bytes();
     u32::try_from(size_of::<Message>() + heap).unwrap_or(u32::MAX)
 }
 

@@ -133,6 +133,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.epochs.committed = epoch;
         self.notes.committed();
+        self.operations.committed(epoch);
+        self.begin_operations();
         for at in 0..self.sessions.len() {
             self.sessions[at].session.handle_input(now, SessionInput::Committed { epoch });
             self.drain_session(now, at);
@@ -162,6 +164,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             channel.cut(epoch, &mut frame, |group| used.insert(group));
         }
         self.delayed.cut(epoch, &mut frame, |group| used.insert(group));
+        self.operations.cut(epoch, &mut frame, |group| used.insert(group));
         self.overlay.cut(&mut frame);
         for owned in &mut self.sessions {
             owned.session.cut(epoch, &mut frame);

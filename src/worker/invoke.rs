@@ -10,7 +10,7 @@ use embassy_time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::epoch::Epoch;
-use crate::function::effects::{Change, DelayedEffect, Effects};
+use crate::function::effects::{Change, DelayedEffect, Effects, OperationEffect};
 use crate::function::{Context, FunctionError};
 use crate::message::{EgressRecord, Message};
 use crate::state::key::Key;
@@ -22,6 +22,7 @@ use super::delayed::{Delayed, Place};
 use super::functions::Bound;
 use super::instances::{Instance, InstanceIndex, Status};
 use super::mailbox::Waiting;
+use super::operations::Operation;
 use super::remote::RemoteIndex;
 use super::states::StateView;
 use super::{Behind, Notes, Suspect, Worker};
@@ -107,7 +108,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
-        let Self { instances, functions, effects, base, logged, notes, config, scratch, delayed, remote, .. } = self;
+        let Self {
+            instances, functions, effects, base, logged, notes, config, scratch, delayed, remote, ..
+        } = self;
         let instance = instances.at(at);
         let Instance { address, mailbox, states, hash, function, .. } = instance;
         let (address, hash) = (&*address, *hash);
@@ -184,7 +187,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.invocations += u64::from(letters);
         let instance = self.instances.at(at);
         let group = instance.group;
-        let is_sender_named = !effects.delayed.is_empty() || !effects.egress.is_empty();
+        let is_sender_named =
+            !(effects.delayed.is_empty() && effects.egress.is_empty() && effects.operations.is_empty());
         let sender = is_sender_named.then(|| instance.address.clone());
         for _ in 0..letters {
             self.consume_first(now, at);
@@ -195,6 +199,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for effect in effects.delayed.drain(..) {
             if let Some(sender) = &sender {
                 self.apply_delayed(now, sender, effect);
+            }
+        }
+        for OperationEffect { operation, request } in effects.operations.drain(..) {
+            if let Some(address) = sender.clone() {
+                self.register(Operation { address, operation, request });
             }
         }
         for EgressRecord { egress, value } in effects.egress.drain(..) {
@@ -414,6 +423,7 @@ fn effects_bytes(effects: &Effects) -> usize {
         |value: &crate::typed_value::TypedValue| MESSAGE_BYTES + value.typename.len() + value.bytes().len();
     let messages = effects.messages.iter().map(|message| of_value(&message.argument));
     let egress = effects.egress.iter().map(|record| of_value(&record.value));
+    let operations = effects.operations.iter().map(|effect| MESSAGE_BYTES + of_value(&effect.request));
     let delayed = effects.delayed.iter().map(|effect| match effect {
         DelayedEffect::Send { message, .. } => MESSAGE_BYTES + of_value(&message.argument),
         DelayedEffect::Cancel { .. } => MESSAGE_BYTES,
@@ -423,7 +433,7 @@ fn effects_bytes(effects: &Effects) -> usize {
         Change::Delete { subkey } => STATE_BYTES + subkey.len(),
         Change::Clear => STATE_BYTES,
     });
-    messages.chain(egress).chain(delayed).chain(mutations).sum()
+    messages.chain(egress).chain(operations).chain(delayed).chain(mutations).sum()
 }
 
 /// What a panic says.

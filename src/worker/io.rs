@@ -4,11 +4,13 @@
 
 use embassy_time::Instant;
 
+use crate::address::TypeName;
 use crate::admin::{AdminReply, AdminRequest};
 use crate::epoch::Epoch;
 use crate::message::Message;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::remote::call::{Call, CallNumber, CallOutcome};
+use crate::typed_value::TypedValue;
 
 /// The place of a worker among its node's workers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -17,6 +19,10 @@ pub struct WorkerIndex(pub usize);
 /// The place of a session among the module's sessions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionIndex(pub usize);
+
+/// Names an operation among those that its worker began since the start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OperationNumber(pub u64);
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -63,6 +69,13 @@ pub enum WorkerInput {
         call: CallNumber,
         /// How.
         outcome: CallOutcome,
+    },
+    /// An operation ended.
+    Operated {
+        /// Which.
+        number: OperationNumber,
+        /// What it returned, or why it failed.
+        result: Result<TypedValue, String>,
     },
     /// A person or a program asks; answered once with the same number, when what the answer says is committed.
     Admin {
@@ -142,6 +155,15 @@ pub enum WorkerOutput {
     },
     /// Ask a remote function; answered once by [`WorkerInput::Called`].
     Call(Call),
+    /// Begin an operation; answered once by [`WorkerInput::Operated`].
+    Operate {
+        /// Names the answer.
+        number: OperationNumber,
+        /// Which.
+        operation: TypeName,
+        /// With what.
+        request: TypedValue,
+    },
     /// The answer to a question.
     Admin {
         /// The question's number.

@@ -247,7 +247,7 @@ impl Letter {
         let headers = self.headers.as_ref().map_or(0, |headers| {
             headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum()
         });
-        headers + self.argument.value.as_ref().map_or(0, crate::payload::Payload::heap_bytes)
+        headers + self.argument.heap_bytes()
     }
 }
 

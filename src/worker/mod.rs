@@ -32,6 +32,7 @@ pub mod io;
 mod logged;
 mod mailbox;
 mod memory;
+mod operations;
 mod overlay;
 mod recovery;
 mod remote;
@@ -67,9 +68,12 @@ use io::{Activity, ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOu
 use logged::{Behind, Logged};
 use mailbox::Waiting;
 use memory::Account;
+use operations::Operations;
 use overlay::Overlay;
 use recovery::Replayed;
 use remote::Remote;
+
+pub(crate) use invoke::panic_text;
 
 /// The function type of sessions: a session is an address too.
 pub const SESSION_TYPE: TypeName = TypeName::from_static("fogfun/session");
@@ -189,6 +193,7 @@ pub struct Worker<B, N> {
     /// One per other worker.
     channels: Vec<Channel>,
     delayed: DelayedMessages,
+    operations: Operations,
     /// Dead letters and remembered message ids.
     overlay: Overlay,
     /// States that the log told of and the base does not hold yet.
@@ -252,6 +257,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             memory_waiters: VecDeque::new(),
             channels,
             delayed: DelayedMessages::default(),
+            operations: Operations::default(),
             overlay: Overlay::default(),
             logged: Logged::default(),
             sessions: Vec::new(),
@@ -291,6 +297,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             WorkerInput::Folded { epoch } => self.handle_folded(now, epoch),
             WorkerInput::Session { session, input } => self.handle_session(now, session, input),
             WorkerInput::Called { call, outcome } => self.handle_called(now, call, &outcome),
+            WorkerInput::Operated { number, result } => self.handle_operated(now, number, result),
             WorkerInput::Admin { request, question } => self.handle_admin(now, request, question),
             WorkerInput::Stop { deadline } => self.handle_stop(now, deadline),
         }

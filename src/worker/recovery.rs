@@ -10,10 +10,13 @@ use std::sync::Arc;
 use embassy_time::Instant;
 
 use crate::address::Address;
+use crate::function::OperationOutcome;
 use crate::key_group::KeyGroup;
 use crate::mqtt::session::{RecoveredSession, Session, SessionStart};
 use crate::state::key::{Key, Kind, address_of, id_prefix, kind_prefix};
-use crate::state::value::{Letter, decode_counter, decode_delayed, decode_letter, decode_unsent};
+use crate::state::value::{
+    Letter, decode_counter, decode_delayed, decode_letter, decode_operation, decode_unsent,
+};
 use crate::store::{BaseError, BaseRead};
 
 use super::channel::join;
@@ -23,6 +26,7 @@ use super::ingress::OwnedSession;
 use super::instances::{INSTANCE_BYTES, Status};
 use super::io::SessionIndex;
 use super::mailbox::Waiting;
+use super::operations::{self, Operation};
 use super::{Notes, REPLAYED, SESSION_TYPE, Worker, WorkerStart, session_address, session_owner};
 
 /// What the log said of things that need the base to be whole.
@@ -34,6 +38,8 @@ pub(crate) struct Replayed {
     unsent: BTreeMap<(KeyGroup, u64), Option<(Address, Letter)>>,
     /// Delayed messages: there, or gone.
     delayed: BTreeMap<Place, Option<Delayed>>,
+    /// Operations: not over, or over.
+    operations: BTreeMap<operations::Place, Option<Operation>>,
     /// The highest arrival number consumed, per address: letters are consumed in order.
     consumed: BTreeMap<Address, u64>,
     /// Letters for sessions.
@@ -89,7 +95,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 let delayed = decoded(value, |value| read_delayed(&sender, value)).ok_or_else(damaged)?;
                 replayed.delayed.insert(place, delayed);
             }
-            Key::Token { .. } | Key::AsyncOperation { .. } => {}
+            Key::AsyncOperation { id, function_type, number } => {
+                let place = operations::Place { group: key.group(), number };
+                let address = address_of(function_type, id).ok_or_else(damaged)?;
+                let operation =
+                    decoded(value, |value| read_operation(&address, value)).ok_or_else(damaged)?;
+                replayed.operations.insert(place, operation);
+            }
+            Key::Token { .. } => {}
             Key::Seen { .. } | Key::DeadLetter { .. } => self.overlay.replay(bytes, value, epoch),
             Key::State { .. } => self.logged.put(bytes, value),
         }
@@ -111,6 +124,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.scan_letters(group, &mut in_base)?;
             self.scan_unsent(group)?;
             self.scan_delayed(group)?;
+            self.scan_operations(group)?;
         }
         self.adopt_letters(in_base);
         for (place, delayed) in std::mem::take(&mut self.replayed.delayed) {
@@ -249,6 +263,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         })
     }
 
+    fn scan_operations(&mut self, group: KeyGroup) -> Result<(), BaseError> {
+        let Self { base, replayed, .. } = self;
+        scan(base, &kind_prefix(group, Kind::AsyncOperation), |key, value| {
+            let Key::AsyncOperation { id, function_type, number } = key else {
+                return None;
+            };
+            let operation = read_operation(&address_of(function_type, id)?, value)?;
+            replayed.operations.entry(operations::Place { group, number }).or_insert(Some(operation));
+            Some(())
+        })
+    }
+
     fn adopt_letters(&mut self, in_base: BTreeMap<Address, InBase>) {
         for (address, InBase { from, to, count }) in in_base {
             let (at, is_new) = self.instances.find_or_insert(&address);
@@ -307,7 +333,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         Ok(())
     }
 
-    /// Hands sessions the letters that waited for them, then sends what waited for its channel.
+    /// Hands sessions the letters that waited for them, sends what waited for its channel, and tells whose operations were under
+    /// way that nobody knows what came of them.
     fn resend(&mut self, now: Instant) {
         for ((target, arrival), letter) in std::mem::take(&mut self.replayed.session_letters) {
             if let Some(letter) = letter {
@@ -322,6 +349,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.mark_dirty(now);
                 self.frame.delete(&Key::Unsent { group, number });
                 self.send(now, group, join(target, letter));
+            }
+        }
+        for (place, operation) in std::mem::take(&mut self.replayed.operations) {
+            if let Some(operation) = operation {
+                self.tell_outcome(now, place, operation, OperationOutcome::Unknown);
             }
         }
     }
@@ -361,6 +393,11 @@ fn read_delayed(sender: &Address, value: &[u8]) -> Option<Delayed> {
     let (target, letter, token) = decode_delayed(value)?;
     // It is in the base or in the log, so no frame need put it again.
     Some(Delayed { sender: sender.clone(), target, letter, token, persisted: REPLAYED })
+}
+
+fn read_operation(address: &Address, value: &[u8]) -> Option<Operation> {
+    let (operation, request) = decode_operation(value)?;
+    Some(Operation { address: address.clone(), operation, request })
 }
 
 fn session_of<'a>(key: &Key<'a>) -> Option<&'a str> {

@@ -23,8 +23,8 @@ use foldhash::fast::FixedState;
 
 use crate::address::TypeName;
 use crate::admin::EndpointStatus;
-use crate::function::effects::StateAccess;
 use crate::function::Context;
+use crate::function::effects::StateAccess;
 use crate::module::Application;
 use crate::remote::call::{Call, CallNumber, CallOutcome, EndpointIndex};
 use crate::remote::config::{EndpointConfig, OnFailure};
@@ -38,9 +38,9 @@ use crate::store::{BaseError, BaseRead};
 
 use super::instances::{Instance, InstanceIndex, Status};
 use super::invoke::Unapplied;
-use super::states::StateView;
 use super::io::WorkerOutput;
 use super::mailbox::Waiting;
+use super::states::StateView;
 use super::{Behind, Notes, Worker};
 
 /// The remote functions of one worker, and the calls that are out.
@@ -180,12 +180,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// A call ended.
     pub(crate) fn handle_called(&mut self, now: Instant, number: CallNumber, outcome: &CallOutcome) {
-        let Some(at) = self.remote.calls.remove(&number) else {
-            unreachable!("a call is answered once")
-        };
-        let Some(batch) = self.remote.batches.get_mut(&at) else {
-            unreachable!("a batch outlives its call")
-        };
+        let Some(at) = self.remote.calls.remove(&number) else { unreachable!("a call is answered once") };
+        let Some(batch) = self.remote.batches.get_mut(&at) else { unreachable!("a batch outlives its call") };
         self.account.remove(std::mem::take(&mut batch.reserved_bytes));
         batch.is_granted = false;
         let (began, function) = (batch.began, &self.remote.types[batch.function.0]);
@@ -301,7 +297,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             batch.asked_at = now;
         }
         let behind = &Behind { logged, base };
-        let mut view = StateView { states, address, base: behind, now_ms: batch.asked_at.as_millis(), scratch };
+        let mut view =
+            StateView { states, address, base: behind, now_ms: batch.asked_at.as_millis(), scratch };
         let mut values = Vec::with_capacity(specs.len());
         for spec in specs.iter() {
             values.push((spec.name.as_str(), view.entry(&spec.name, &[]).map_err(text)?.cloned()));
@@ -377,7 +374,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 Ok(Reply::Missing(Vec::new()))
             }
             Reply::Done => {
-                match super::invoke::token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {
+                match super::invoke::token_used_twice(effects, |token| {
+                    delayed.holds_token(address.id(), token)
+                }) {
                     Some(token) => Err(format!("the token `{token}` is in use already")),
                     None => Ok(Reply::Done),
                 }

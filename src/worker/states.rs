@@ -207,7 +207,7 @@ impl State {
 
     fn set_value(&mut self, value: Option<StateValue>) {
         self.dirty.value = true;
-        let heap_bytes = |value: &Option<StateValue>| value.as_ref().map_or(0, |v| v.value.heap_bytes());
+        let heap_bytes = |value: &Option<StateValue>| value.as_ref().map_or(0, StateValue::heap_bytes);
         self.memory_bytes += heap_bytes(&value);
         match &mut self.content {
             Content::Value(old) => {
@@ -231,7 +231,7 @@ impl State {
         let (id, function_type) = (address.id(), address.function_type().as_str());
         let key = Key::State { id, function_type, name: &self.name, subkey: &[] }.to_vec();
         let value = if base.get(&key, scratch)? { Some(read_state(&key, scratch)?) } else { None };
-        self.memory_bytes += value.as_ref().map_or(0, |value| value.value.heap_bytes());
+        self.memory_bytes += value.as_ref().map_or(0, StateValue::heap_bytes);
         self.content = Content::Value(value);
         Ok(())
     }
@@ -349,7 +349,7 @@ fn read_entries<B: BaseRead>(
 }
 
 fn entry_bytes(subkey: &[u8], value: &StateValue) -> usize {
-    ENTRY_BYTES + size_of::<Payload>() + subkey.len() + size_of::<StateValue>() + value.value.heap_bytes()
+    ENTRY_BYTES + size_of::<Payload>() + subkey.len() + size_of::<StateValue>() + value.heap_bytes()
 }
 
 /// What a map's entry costs beside key and value, in bytes, about.

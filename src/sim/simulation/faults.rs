@@ -5,8 +5,8 @@ use std::io;
 use embassy_time::Instant;
 
 use crate::node::NodeInput;
-use crate::sim::broker::{BrokerInput, BrokerSettings};
 use crate::remote::call::{Call, CallFailure, CallOutcome};
+use crate::sim::broker::{BrokerInput, BrokerSettings};
 use crate::sim::disk::Fault;
 use crate::sim::endpoint::answered;
 use crate::store::{StoreCommand, StoreEvent};
@@ -158,7 +158,10 @@ impl Simulation {
         let after_ms = if kind == 1 || kind == 7 { CALL_TIME_MS } else { self.random.u64(0..20) };
         let after = embassy_time::Duration::from_millis(after_ms);
         let (start, number) = (self.start, call.number);
-        self.schedule(after, Event::Worker { start, worker, input: WorkerInput::Called { call: number, outcome } });
+        self.schedule(
+            after,
+            Event::Worker { start, worker, input: WorkerInput::Called { call: number, outcome } },
+        );
     }
 
     /// Takes from the way to the broker what had not arrived before some moment.

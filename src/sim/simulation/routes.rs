@@ -95,6 +95,16 @@ impl Simulation {
                 }
             }
             WorkerOutput::Call(call) => self.call_endpoint(worker, &call),
+            WorkerOutput::Operate { number, operation, request } => {
+                // It runs, whatever becomes of the board before it is told.
+                let result = match self.application.operations.get(&operation) {
+                    Some(operation) => operation.run(&request).map_err(|error| error.to_string()),
+                    None => Err(format!("there is no operation `{operation}`")),
+                };
+                let after = embassy_time::Duration::from_micros(self.random.u64(0..OPERATION_US_MAX));
+                let input = WorkerInput::Operated { number, result };
+                self.schedule(after, Event::Worker { start, worker, input });
+            }
             WorkerOutput::Admin { request, reply } => {
                 // The answer to a question that is not waited for any more is nobody's.
                 if request == self.next_request {
@@ -183,3 +193,6 @@ impl Simulation {
         }
     }
 }
+
+/// How long an operation takes at most.
+const OPERATION_US_MAX: u64 = 200_000;

@@ -4,8 +4,9 @@ use super::*;
 use crate::sim::commands::{self, Expected};
 
 /// Publishes trees of commands under faults, heals, and checks that counts and records are what the trees come to.
-fn grow_trees(seed: u64) -> Result<u64, String> {
+fn grow_trees(seed: u64, sabotage: Sabotage) -> Result<u64, String> {
     let mut plan = plan(seed ^ 0x7ee);
+    plan.sabotage = sabotage;
     // What is cancelled is to be due never, also if a start is late by a jump.
     plan.limits.attempts_max = u32::MAX;
     let mut subscriber = Client::connect("subscriber");
@@ -56,7 +57,9 @@ fn check_trees(simulation: &mut Simulation, expected: &Expected) -> Result<(), S
     for status in status(simulation) {
         match status {
             Some(AdminReply::Status(status))
-                if status.messages_delayed == 0 && status.messages_waiting == 0 => {}
+                if status.messages_delayed == 0
+                    && status.messages_waiting == 0
+                    && status.operations_running + status.operations_waiting == 0 => {}
             other => return Err(format!("something waits for ever: {other:?}")),
         }
     }
@@ -68,7 +71,7 @@ fn trees_of_commands_come_to_their_sums_whatever_crashes() {
     let mut crashes = 0;
     let mut failed = Vec::new();
     for seed in seeds(40) {
-        match catch_unwind(AssertUnwindSafe(|| grow_trees(seed))) {
+        match catch_unwind(AssertUnwindSafe(|| grow_trees(seed, Sabotage::None))) {
             Ok(Ok(count)) => crashes += count,
             Ok(Err(error)) => failed.push(error),
             Err(_) => failed.push(format!("seed {seed}: it panicked")),
@@ -81,4 +84,12 @@ fn trees_of_commands_come_to_their_sums_whatever_crashes() {
         &failed[..failed.len().min(6)]
     );
     assert!(seeds(40).count() == 1 || 0 < crashes, "no seed crashed: nothing was shown");
+}
+
+#[test]
+fn an_operation_that_a_frame_forgets_or_does_not_delete_is_found() {
+    for sabotage in [Sabotage::Forgets(Kind::AsyncOperation), Sabotage::Keeps(Kind::AsyncOperation)] {
+        let is_found = |seed| !matches!(catch_unwind(|| grow_trees(seed, sabotage)), Ok(Ok(_)));
+        assert!((0..SABOTAGE_SEEDS).any(is_found), "{sabotage:?} is found in none of {SABOTAGE_SEEDS} seeds");
+    }
 }
