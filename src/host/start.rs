@@ -97,6 +97,7 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
     let config = ShellConfig {
         sessions: application.sessions.clone(),
         session_workers,
+        endpoints: application.endpoints.clone(),
         data: serving,
         about: about(&recovered, &board),
     };

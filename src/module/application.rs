@@ -10,6 +10,7 @@ use super::suggest;
 use crate::address::TypeName;
 use crate::function::{Directory, StatefulFunction};
 use crate::mqtt::config::{Role, SessionConfig};
+use crate::remote::config::EndpointConfig;
 use crate::router::Router;
 
 /// What an application is made of in Rust; where its records come from and go to is said by its `module.yaml`.
@@ -103,6 +104,8 @@ impl fmt::Debug for Module {
 pub struct Application {
     /// The sessions, ingresses and egresses, in the order of the file. A session's place here is its index.
     pub sessions: Vec<Arc<SessionConfig>>,
+    /// The endpoints of remote functions. An endpoint's place here is its index.
+    pub endpoints: Vec<Arc<EndpointConfig>>,
     functions: BTreeMap<TypeName, FunctionProvider>,
     namespaces: BTreeMap<&'static str, FunctionProvider>,
     routers: BTreeMap<TypeName, Vec<RouterProvider>>,
@@ -115,6 +118,7 @@ impl Application {
     pub fn at_rest() -> Self {
         Self {
             sessions: Vec::new(),
+            endpoints: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -131,6 +135,7 @@ impl Application {
         let mut report = Report::new(Arc::clone(&specification.source));
         let mut application = Self {
             sessions: specification.sessions.clone(),
+            endpoints: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),

@@ -124,6 +124,7 @@ fn bytes_go_round_on_both_threads_and_stop_closes_all() {
     let config = ShellConfig {
         sessions: sessions.to_vec(),
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
+        endpoints: vec![],
         data: Some(data.path().to_owned()),
         about: serde_json::Map::new(),
     };
@@ -152,6 +153,7 @@ fn at_rest_no_socket_is_opened_and_a_question_is_answered() {
     let config = ShellConfig {
         sessions: vec![session(port, None), session(port, None)],
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
+        endpoints: vec![],
         data: None,
         about: serde_json::Map::new(),
     };
