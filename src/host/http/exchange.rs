@@ -74,13 +74,14 @@ impl Exchange<'_> {
         let mut redirects = 0;
         loop {
             let (response, lease) = self.ask(&url, headers).await?;
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 307 | 308);
             let redirects_max = self.transport().redirects_max;
-            if !is_redirect || redirects_max == 0 {
+            let location = response.headers().get(LOCATION);
+            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 307 | 308);
+            let Some(location) = location.filter(|_| is_redirect && 0 < redirects_max) else {
                 return self.answer(response, lease).await;
-            }
-            let location = response.headers().get(LOCATION).map_or("", |it| it.to_str().unwrap_or("\0"));
-            let next = redirect::target(&url, location);
+            };
+            let location = String::from_utf8_lossy(location.as_bytes());
+            let next = redirect::target(&url, &location);
             let next = next.map_err(|text| {
                 Failure::new(CallFailure::Malformed, format!("redirected to `{location}`: {text}"))
             })?;

@@ -271,7 +271,8 @@ fn a_response_beyond_the_bound_is_too_large() {
 
 #[test]
 fn compressed_bodies_are_read() {
-    let plain: Vec<u8> = (0..90_000_u32).map(|number| (number * number / 7).to_le_bytes()[0]).collect();
+    let plain: Vec<u8> =
+        (0..90_000_u32).map(|number| (number.wrapping_mul(number) / 7).to_le_bytes()[0]).collect();
     assert_eq!(compressed("gzip", &gzip(&plain)), answered(200, OCTETS, &plain));
     assert_eq!(compressed("X-GZIP", &gzip(b"")), answered(200, OCTETS, b""));
     assert_eq!(compressed("deflate", &zlib(&plain)), answered(200, OCTETS, &plain));
@@ -345,6 +346,7 @@ fn a_server_that_does_not_read_ends_by_the_write_time() {
 #[test]
 fn a_server_that_answers_before_it_has_read_is_heard() {
     let server = Server::start(|mut peer| {
+        peer.begin();
         peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         peer.wait_for_close();
     });
@@ -406,7 +408,7 @@ fn endless_redirects_end() {
     );
     assert_eq!(server.requests().len(), 4);
     check_failed(say(b"HTTP/1.1 307 X\r\nlocation: gopher://x/\r\n\r\n"), CallFailure::Malformed, "gopher");
-    check_failed(say(b"HTTP/1.1 302 X\r\n\r\n"), CallFailure::Malformed, "redirected to ``");
+    assert_eq!(say(b"HTTP/1.1 302 X\r\n\r\n"), answered(302, "", b""), "it says nowhere to go");
 }
 
 #[test]

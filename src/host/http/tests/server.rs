@@ -24,7 +24,7 @@ pub(super) struct Server {
 /// The server's side of one connection; dropping it closes it.
 pub(super) struct Peer {
     stream: Box<dyn Stream>,
-    /// The how manieth connection, from 0.
+    /// Its place among the server's connections, from 0.
     pub(super) number: usize,
     seen: Arc<Mutex<Vec<Request>>>,
     ended: Arc<(Mutex<bool>, Condvar)>,
@@ -130,10 +130,15 @@ impl Peer {
         self.send(format!("{head}pong").as_bytes());
     }
 
-    fn pongs(mut self) {
+    pub(super) fn pongs(mut self) {
         while self.request().is_some() {
             self.pong();
         }
+    }
+
+    /// Waits until a request begins to come.
+    pub(super) fn begin(&mut self) {
+        assert_eq!(self.stream.read(&mut [0]).unwrap(), 1);
     }
 
     /// Reads what comes until the client closes.
