@@ -19,6 +19,7 @@ pub mod base;
 pub mod clock;
 pub mod failpoint;
 pub mod files;
+pub mod http;
 pub mod inbox;
 pub mod logger;
 pub mod machine;

@@ -15,6 +15,7 @@ use embassy_time::Instant;
 use smol::LocalExecutor;
 
 use super::clock::{self, Clock};
+use super::http::HttpClient;
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
 use super::operations::Operations;
@@ -25,6 +26,8 @@ use crate::admin::{AdminReply, AdminRequest};
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::node::{NodeInput, NodeOutput};
+use crate::remote::call::{CallNumber, CallOutcome};
+use crate::remote::config::EndpointConfig;
 use crate::store::{StoreEvent, StoreStatus};
 use crate::typed_value::TypedValue;
 use crate::worker::io::{OperationNumber, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
@@ -75,6 +78,15 @@ pub enum Event {
         /// What.
         input: SessionInput,
     },
+    /// A call of a remote function ended.
+    Called {
+        /// Whose.
+        worker: WorkerIndex,
+        /// Which.
+        call: CallNumber,
+        /// How.
+        outcome: CallOutcome,
+    },
     /// A person or a program asks.
     Admin {
         /// What.
@@ -95,6 +107,8 @@ pub struct ShellConfig {
     pub operations: Operations,
     /// The worker that owns each session.
     pub session_workers: Vec<WorkerIndex>,
+    /// The module's endpoints.
+    pub endpoints: Vec<Arc<EndpointConfig>>,
     /// Where the admin socket is; `None`: at rest, no socket of any kind is opened and no signal taken.
     pub data: Option<PathBuf>,
     /// What `status` says of the node besides: versions, names, how the store was found.
@@ -110,6 +124,7 @@ pub struct Shell<W, N> {
     paths: Paths,
     store: StorePath,
     network: Network,
+    http: HttpClient,
     executor: Rc<LocalExecutor<'static>>,
     for_node: VecDeque<NodeInput>,
     for_worker: VecDeque<WorkerInput>,
@@ -150,6 +165,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     ) -> Self {
         let executor = Rc::new(LocalExecutor::new());
         let network = Network::new(config.sessions.clone(), Rc::clone(&executor), Arc::clone(&paths.main));
+        let http = HttpClient::new(config.endpoints.clone(), &executor, Arc::clone(&paths.main));
         let attempts = Some(vec![false; config.sessions.len()]);
         let clock_proof_due = Some(clock.now());
         Self {
@@ -160,6 +176,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             paths,
             store,
             network,
+            http,
             executor,
             for_node: VecDeque::new(),
             for_worker: VecDeque::new(),
@@ -307,6 +324,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
                 self.tell_worker(worker, WorkerInput::Operated { number, result });
             }
             Event::Network { session, connection, input } => self.on_network(now, session, connection, input),
+            Event::Called { worker, call, outcome } => {
+                self.tell_worker(worker, WorkerInput::Called { call, outcome });
+            }
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
         }
@@ -380,18 +400,18 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             WorkerOutput::Connect { session, connection } if self.config.data.is_some() => {
                 self.network.connect(session, connection);
             }
-            // At rest there is no network, and a session waits for ever.
-            WorkerOutput::Connect { .. } => {}
             WorkerOutput::Transmit { session, connection, bytes } => {
                 self.network.transmit(session, connection, bytes)
             }
             WorkerOutput::Read { session, is_wanted } => self.network.read(session, is_wanted),
             WorkerOutput::Close { session, connection } => self.network.close(session, connection),
-            WorkerOutput::Call(_) => unreachable!("no function is remote yet"),
             WorkerOutput::Operate { number, operation, request } => {
                 let operations = &self.config.operations;
                 operations.begin(&self.executor, &self.paths.main, worker, number, &operation, request);
             }
+            WorkerOutput::Call(call) if self.config.data.is_some() => self.http.call(worker, call),
+            // At rest there is no network: a session and a call wait for ever.
+            WorkerOutput::Connect { .. } | WorkerOutput::Call(_) => {}
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
             WorkerOutput::Stopped => {
@@ -478,6 +498,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         status.insert("outgoing_bytes".into(), self.network.outgoing_bytes().into());
         status
             .insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
+        status.insert("http".into(), self.http.status());
         status.insert("events".into(), serde_json::json!(counters));
         let store = self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(summary);
         let degraded = store.as_ref().and_then(|store| store.get("degraded")).cloned();

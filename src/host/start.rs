@@ -99,6 +99,7 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
         sessions: application.sessions.clone(),
         operations: Operations::new(application.operations.clone()),
         session_workers,
+        endpoints: application.endpoints.clone(),
         data: serving,
         about: about(&recovered, &board),
     };

@@ -125,6 +125,7 @@ fn bytes_go_round_on_both_threads_and_stop_closes_all() {
         sessions: sessions.to_vec(),
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
         operations: Operations::default(),
+        endpoints: vec![],
         data: Some(data.path().to_owned()),
         about: serde_json::Map::new(),
     };
@@ -154,6 +155,7 @@ fn at_rest_no_socket_is_opened_and_a_question_is_answered() {
         sessions: vec![session(port, None), session(port, None)],
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
         operations: Operations::default(),
+        endpoints: vec![],
         data: None,
         about: serde_json::Map::new(),
     };
