@@ -309,6 +309,9 @@ impl Bed {
             | WorkerOutput::Read { .. }
             | WorkerOutput::Call(_)
             | WorkerOutput::Operate { .. }
+            | WorkerOutput::Taken { .. }
+            | WorkerOutput::Replied { .. }
+            | WorkerOutput::Fetchable { .. }
             | WorkerOutput::Admin { .. }
             | WorkerOutput::Stopped => {}
         }

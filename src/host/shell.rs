@@ -412,6 +412,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             WorkerOutput::Call(call) if self.config.data.is_some() => self.http.call(worker, call),
             // At rest there is no network: a session and a call wait for ever.
             WorkerOutput::Connect { .. } | WorkerOutput::Call(_) => {}
+            WorkerOutput::Taken { .. } | WorkerOutput::Replied { .. } | WorkerOutput::Fetchable { .. } => {}
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
             WorkerOutput::Stopped => {

@@ -31,13 +31,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Answers a question once, when what the answer says is committed.
     pub(crate) fn handle_admin(&mut self, now: Instant, request: u64, question: AdminRequest) {
         let reply = self.answer(now, question).unwrap_or_else(|text| AdminReply::Error { text });
-        let awaited = match (&self.activity.first_effect, &self.epochs.in_flight) {
-            // Status is of the moment.
-            _ if matches!(reply, AdminReply::Status(_)) => Epoch(0),
-            (Some(_), _) => self.epochs.working,
-            (None, Some(in_flight)) => in_flight.epoch,
-            (None, None) => Epoch(0),
-        };
+        // Status is of the moment.
+        let awaited = if matches!(reply, AdminReply::Status(_)) { Epoch(0) } else { self.awaited() };
         if awaited <= self.epochs.committed {
             self.outputs.push_back(WorkerOutput::Admin { request, reply });
         } else {

@@ -22,7 +22,7 @@ use crate::store::BaseRead;
 use super::channel::split;
 use super::io::WorkerOutput;
 use super::mailbox::Waiting;
-use super::{GroupSet, Notes, SESSION_TYPE, Worker};
+use super::{GroupSet, HTTP_TYPE, Notes, SESSION_TYPE, Worker};
 
 /// Which epochs a worker is concerned with.
 #[derive(Debug)]
@@ -102,6 +102,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     pub(crate) fn take_from_channel(&mut self, now: Instant, channel: usize, message: Message) {
         self.mark_dirty(now);
         let late = self.channels[channel].awaits_barrier();
+        if *message.target.function_type() == HTTP_TYPE {
+            self.reply_over_http(&message.target, message.argument);
+            return;
+        }
         if *message.target.function_type() == SESSION_TYPE {
             let arrival = self.next_arrival(message.target.key_group());
             if late {
@@ -135,6 +139,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.notes.committed();
         self.operations.committed(epoch);
         self.begin_operations();
+        self.keep_promises(epoch);
         for at in 0..self.sessions.len() {
             self.sessions[at].session.handle_input(now, SessionInput::Committed { epoch });
             self.drain_session(now, at);

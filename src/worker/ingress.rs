@@ -179,11 +179,12 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let ingress = &self.sessions[at].config.name;
         let Decoded { record, message_id } =
             record_of(subscription, ingress, publish).map_err(|error| error.to_string())?;
-        if let (Some((scope, id)), Some(source)) = (message_id, &subscription.message_id)
-            && self.was_seen(at, &scope, &id, usize::from(source.remembered))?
-        {
-            self.count("records-repeated");
-            return Ok(());
+        if let (Some((scope, id)), Some(source)) = (message_id, &subscription.message_id) {
+            let seen = Key::Seen { id: ingress.as_str(), scope: &scope }.to_vec();
+            if self.was_seen(&seen, &id, usize::from(source.remembered))? {
+                self.count("records-repeated");
+                return Ok(());
+            }
         }
         let messages = self.route(at, subscription, &record)?;
         let from = self.sessions[at].address.key_group();
@@ -222,10 +223,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     /// Is this id among those remembered for its scope? If not, it is from now on.
-    fn was_seen(&mut self, at: usize, scope: &[u8], id: &[u8], remembered: usize) -> Result<bool, String> {
-        let key = Key::Seen { id: self.sessions[at].config.name.as_str(), scope }.to_vec();
+    pub(crate) fn was_seen(&mut self, key: &[u8], id: &[u8], remembered: usize) -> Result<bool, String> {
         let mut ids = std::mem::take(&mut self.scratch);
-        let read = self.overlay.read(&self.base, &key, &mut ids);
+        let read = self.overlay.read(&self.base, key, &mut ids);
         let id = xxhash_rust::xxh3::xxh3_64(id).to_be_bytes();
         let result = match read {
             Err(error) => Err(error.to_string()),
@@ -238,7 +238,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     ids.extend_from_slice(&id);
                     let surplus = ids.len().saturating_sub(remembered.max(1) * id.len());
                     self.account.add_dirty(key.len() + ids.len());
-                    self.overlay.write(key, Some(ids[surplus..].to_vec()), self.epochs.working);
+                    self.overlay.write(key.to_vec(), Some(ids[surplus..].to_vec()), self.epochs.working);
                 }
                 Ok(is_repeat)
             }

@@ -3,11 +3,12 @@
 //! After each input the shell drains [`Worker::poll_output`](super::Worker::poll_output) until `None`.
 
 use embassy_time::Instant;
+use smol_str::SmolStr;
 
-use crate::address::TypeName;
+use crate::address::{Address, TypeName};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::epoch::Epoch;
-use crate::message::Message;
+use crate::message::{Headers, Message};
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::remote::call::{Call, CallNumber, CallOutcome};
 use crate::typed_value::TypedValue;
@@ -69,6 +70,13 @@ pub enum WorkerInput {
         call: CallNumber,
         /// How.
         outcome: CallOutcome,
+    },
+    /// A record came over HTTP for an address that this worker owns; answered once by [`WorkerOutput::Taken`].
+    Take {
+        /// Names the answer.
+        request: u64,
+        /// What came.
+        record: TakenRecord,
     },
     /// An operation ended.
     Operated {
@@ -155,6 +163,25 @@ pub enum WorkerOutput {
     },
     /// Ask a remote function; answered once by [`WorkerInput::Called`].
     Call(Call),
+    /// What became of a record, once that is committed.
+    Taken {
+        /// The record's number.
+        request: u64,
+        /// What became of it.
+        taken: Taken,
+    },
+    /// A function has replied to somebody who waits over HTTP, and that is committed.
+    Replied {
+        /// The id of the address that it replied to.
+        waiter: SmolStr,
+        /// What it said.
+        value: TypedValue,
+    },
+    /// A function has sent a record to the playground's egress, and that is committed.
+    Fetchable {
+        /// The record.
+        value: TypedValue,
+    },
     /// Begin an operation; answered once by [`WorkerInput::Operated`].
     Operate {
         /// Names the answer.
@@ -182,6 +209,32 @@ pub enum WorkerOutput {
     },
     /// After [`WorkerInput::Stop`]: nothing more will come.
     Stopped,
+}
+
+/// A record that came over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakenRecord {
+    /// For whom.
+    pub target: Address,
+    /// What.
+    pub value: TypedValue,
+    /// What else the request said.
+    pub headers: Option<Headers>,
+    /// The idempotency key, and how many of them the target remembers.
+    pub idempotency: Option<(Vec<u8>, u16)>,
+    /// Whom the function may reply to: an address of type [`HTTP_TYPE`](super::HTTP_TYPE).
+    pub reply_to: Option<Address>,
+}
+
+/// What became of a record that came over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is its target's message.
+    Accepted,
+    /// Its idempotency key has come before.
+    Repeated,
+    /// Not taken in, and why; trying again may help.
+    Refused(String),
 }
 
 /// What travels on a channel between two workers.

@@ -72,6 +72,11 @@ impl Account {
         self.epoch_bytes
     }
 
+    /// Is anything taken in?
+    pub(crate) fn is_intake_open(&self) -> bool {
+        self.is_intake_open
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.used + self.asked
     }

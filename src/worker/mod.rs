@@ -25,6 +25,7 @@ mod channel;
 mod delayed;
 mod epochs;
 mod functions;
+mod http;
 mod ingress;
 mod instances;
 mod invoke;
@@ -73,6 +74,7 @@ use overlay::Overlay;
 use recovery::Replayed;
 use remote::Remote;
 
+pub use http::HTTP_TYPE;
 pub(crate) use invoke::panic_text;
 
 /// The function type of sessions: a session is an address too.
@@ -211,6 +213,8 @@ pub struct Worker<B, N> {
     reported: Activity,
     /// Answers that wait for the epoch in which they became true.
     answers: Vec<(Epoch, u64, AdminReply)>,
+    /// Outputs that wait for the epoch of which they tell; nobody is in a hurry for them.
+    promised: VecDeque<(Epoch, WorkerOutput)>,
     counters: BTreeMap<&'static str, u64>,
     invocations: u64,
     random: fastrand::Rng,
@@ -270,6 +274,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             activity: Activity::default(),
             reported: Activity::default(),
             answers: Vec::new(),
+            promised: VecDeque::new(),
             counters: BTreeMap::new(),
             invocations: 0,
             random: fastrand::Rng::with_seed(config.seed),
@@ -297,6 +302,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             WorkerInput::Folded { epoch } => self.handle_folded(now, epoch),
             WorkerInput::Session { session, input } => self.handle_session(now, session, input),
             WorkerInput::Called { call, outcome } => self.handle_called(now, call, &outcome),
+            WorkerInput::Take { request, record } => self.handle_take(now, request, record),
             WorkerInput::Operated { number, result } => self.handle_operated(now, number, result),
             WorkerInput::Admin { request, question } => self.handle_admin(now, request, question),
             WorkerInput::Stop { deadline } => self.handle_stop(now, deadline),
@@ -379,6 +385,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Puts a message that has arrived into its mailbox, or hands it to its session. `group` is its target's.
     fn deliver(&mut self, now: Instant, group: KeyGroup, message: Message) {
         self.mark_dirty(now);
+        if *message.target.function_type() == HTTP_TYPE {
+            self.reply_over_http(&message.target, message.argument);
+            return;
+        }
         if *message.target.function_type() == SESSION_TYPE {
             self.deliver_to_session(now, message, None);
             return;

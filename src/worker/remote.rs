@@ -230,7 +230,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
         // The reply may be as long as the transport takes.
-        let reply_bytes_max = function.config.transport.payload_bytes_max;
+        let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.limit() / 4);
         if !self.account.fits(reply_bytes_max) {
             self.wait_for_memory(at, reply_bytes_max);
             return;

@@ -112,7 +112,11 @@ impl Simulation {
                 }
             }
             WorkerOutput::Event { kind, text } => self.told.entry(kind).or_default().push(text),
-            WorkerOutput::Read { .. } | WorkerOutput::Stopped => {}
+            WorkerOutput::Read { .. }
+            | WorkerOutput::Stopped
+            | WorkerOutput::Taken { .. }
+            | WorkerOutput::Replied { .. }
+            | WorkerOutput::Fetchable { .. } => {}
         }
     }
 
