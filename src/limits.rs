@@ -73,3 +73,11 @@ pub const FOLD_RANGE_BYTES: usize = if cfg!(test) { 600 } else { 4 * 1024 * 1024
 pub const APPEND_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 /// How often an unreadable page of the log is read again before it counts as damaged.
 pub const READ_ATTEMPTS_MAX: u32 = 3;
+/// Invocations of one request to an endpoint at most, whatever its document says. An SDK holds all their effects at once.
+pub const BATCH_INVOCATIONS_MAX: u32 = 10_000;
+/// Header fields that an endpoint's document may add to requests; sent with each.
+pub const ENDPOINT_HEADERS_MAX: usize = 16;
+/// Longest value of such a header field, in bytes: a token is some hundred, servers take 8 KiB of all fields.
+pub const HEADER_BYTES_MAX: usize = 4_096;
+/// Topics of a playground's egress; each is a queue.
+pub const PLAYGROUND_TOPICS_MAX: usize = 256;
