@@ -45,7 +45,7 @@
 //! | what does a user write? | [`function`], [`router`], [`egress`], [`testing`] |
 //! | what does a user configure? | [`module`] |
 //! | how is work done and made durable? | [`worker`], [`node`], [`epoch`], [`state`], [`store`] |
-//! | how do records come in and go out? | [`mqtt`] |
+//! | how do records come in and go out? | [`mqtt`], [`http_config`] |
 //! | what does the operating system do? | [`host`]; nothing else calls it |
 //! | how do we know that it holds? | [`sim`]: the same machines, a simulated world, one seed |
 //! | what does it look like? | [`demo`] |
@@ -67,6 +67,7 @@ pub mod egress;
 pub mod epoch;
 pub mod function;
 pub mod host;
+pub mod http_config;
 pub mod key_group;
 pub mod limits;
 pub mod message;

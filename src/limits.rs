@@ -78,3 +78,11 @@ pub const READ_ATTEMPTS_MAX: u32 = 3;
 /// States that a remote function of one type may declare (chosen: SDK users declare a handful). Each is some 200 bytes per worker
 /// and, at least by name, part of every request; a reply that declares more is the function's error.
 pub const STATES_PER_FUNCTION_TYPE_MAX: usize = 1_024;
+/// Invocations of one request to an endpoint at most, whatever its document says. An SDK holds all their effects at once.
+pub const BATCH_INVOCATIONS_MAX: u32 = 10_000;
+/// Header fields that an endpoint's document may add to requests; sent with each.
+pub const ENDPOINT_HEADERS_MAX: usize = 16;
+/// Longest value of such a header field, in bytes: a token is some hundred, servers take 8 KiB of all fields.
+pub const HEADER_BYTES_MAX: usize = 4_096;
+/// Topics of a playground's egress; each is a queue.
+pub const PLAYGROUND_TOPICS_MAX: usize = 256;

@@ -49,6 +49,9 @@ pub(super) struct Run {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check", example = "{command_name} module.yaml --board rpi4")]
 pub(super) struct Check {
+    /// print the module with MQTT in place of Kafka and Kinesis, and check nothing
+    #[argh(switch)]
+    pub(super) translate: bool,
     /// what to check; the program's own if it carries one, else module.yaml
     #[argh(positional)]
     pub(super) module: Option<PathBuf>,

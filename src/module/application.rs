@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::error::{LoadErrors, Place, Report};
+use super::error::{LoadError, LoadErrors, Place, Report};
 use super::specification::Specification;
 use super::suggest;
 use crate::address::TypeName;
 use crate::function::{AsyncOperation, Directory, StatefulFunction};
+use crate::http_config::{HttpConfig, HttpRole, Targets};
 use crate::mqtt::config::{Role, SessionConfig};
 use crate::remote::call::EndpointIndex;
 use crate::remote::config::{EndpointConfig, Served};
@@ -116,12 +117,31 @@ pub struct Application {
     pub sessions: Vec<Arc<SessionConfig>>,
     /// The endpoints of remote functions, in the order of the file. An endpoint's place here is its index.
     pub endpoints: Vec<Arc<EndpointConfig>>,
-    functions: BTreeMap<TypeName, FunctionProvider>,
-    namespaces: BTreeMap<&'static str, FunctionProvider>,
+    /// What is served over HTTP, in the order of the file.
+    pub http: Vec<Arc<HttpConfig>>,
+    /// What a person should know of the file, though it keeps nothing from starting.
+    pub warnings: Vec<LoadError>,
+    functions: BTreeMap<TypeName, Bound>,
+    namespaces: BTreeMap<String, Bound>,
     routers: BTreeMap<TypeName, Vec<RouterProvider>>,
     egresses: BTreeMap<TypeName, usize>,
     /// The operations that functions may begin.
     pub operations: BTreeMap<TypeName, Arc<dyn AsyncOperation>>,
+}
+
+/// Who handles a function type.
+enum Bound {
+    Embedded(FunctionProvider),
+    Remote(EndpointIndex),
+}
+
+/// Where a function type is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// In this process, by what [`Application::make_function`] makes.
+    Embedded,
+    /// Behind this endpoint.
+    Remote(EndpointIndex),
 }
 
 impl Application {
@@ -131,6 +151,8 @@ impl Application {
         Self {
             sessions: Vec::new(),
             endpoints: Vec::new(),
+            http: Vec::new(),
+            warnings: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -148,7 +170,9 @@ impl Application {
         let mut report = Report::new(Arc::clone(&specification.source));
         let mut application = Self {
             sessions: specification.sessions.clone(),
-            endpoints: Vec::new(),
+            endpoints: specification.endpoints.clone(),
+            http: specification.http.clone(),
+            warnings: specification.warnings.clone(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             routers: BTreeMap::new(),
@@ -157,9 +181,11 @@ impl Application {
         };
         application.bind_functions(module.functions, &mut report);
         application.bind_namespaces(module.namespaces, &mut report);
+        application.bind_endpoints(&specification, &mut report);
         application.bind_routers(module.routers, &mut report);
         application.bind_operations(module.operations, &mut report);
         application.check_ingresses(&specification, &mut report);
+        application.check_http(&specification, &mut report);
         application.egresses = (application.sessions.iter().enumerate())
             .filter(|(_, session)| matches!(session.role, Role::Egress(_)))
             .map(|(index, session)| (session.name.clone(), index))
@@ -167,27 +193,28 @@ impl Application {
         report.finish(application)
     }
 
-    /// Is there a function of this type, by itself or by its namespace?
+    /// Is there a function of this type, by itself or by its namespace, here or behind an endpoint?
     #[must_use]
     pub fn binds(&self, function_type: &str) -> bool {
-        TypeName::parse(function_type).is_ok_and(|name| self.provider(&name).is_some())
+        TypeName::parse(function_type).is_ok_and(|name| self.bound(&name).is_some())
     }
 
-    /// A new function of this type, for the thread that asks; `None` if nothing binds it.
+    /// Where a function type is handled: what is bound by itself wins over its namespace. `None` if nothing binds it.
+    #[must_use]
+    pub fn binding(&self, function_type: &TypeName) -> Option<Binding> {
+        self.bound(function_type).map(|bound| match bound {
+            Bound::Embedded(_) => Binding::Embedded,
+            Bound::Remote(endpoint) => Binding::Remote(*endpoint),
+        })
+    }
+
+    /// A new function of this type, for the thread that asks; `None` if nothing in this process handles it.
     #[must_use]
     pub fn make_function(&self, function_type: &TypeName) -> Option<Box<dyn StatefulFunction>> {
-        self.provider(function_type).map(|provider| provider(function_type))
-    }
-
-    /// The endpoint that serves this type; `None` if none does.
-    #[must_use]
-    pub fn endpoint_of(&self, function_type: &TypeName) -> Option<EndpointIndex> {
-        let place = |is_it: &dyn Fn(&Served) -> bool| {
-            self.endpoints.iter().position(|endpoint| is_it(&endpoint.functions)).map(EndpointIndex)
-        };
-        place(&|served| matches!(served, Served::Function(name) if name == function_type)).or_else(|| {
-            place(&|served| matches!(served, Served::Namespace(name) if name == function_type.namespace()))
-        })
+        match self.bound(function_type)? {
+            Bound::Embedded(provider) => Some(provider(function_type)),
+            Bound::Remote(_) => None,
+        }
     }
 
     /// New routers of an ingress in the order in which they were bound, for the thread that asks.
@@ -203,12 +230,20 @@ impl Application {
         self.egresses.get(egress).copied()
     }
 
-    /// The function types that are bound by themselves, in order.
+    /// The place in [`http`](Self::http) of an egress that is fetched over HTTP; `None` if there is no such egress.
+    #[must_use]
+    pub fn http_egress(&self, egress: &TypeName) -> Option<usize> {
+        self.http.iter().position(|config| {
+            config.name == *egress && matches!(config.role, HttpRole::PlaygroundEgress { .. })
+        })
+    }
+
+    /// The function types that are bound by themselves, here or behind an endpoint, in order.
     pub fn function_types(&self) -> impl Iterator<Item = &TypeName> {
         self.functions.keys()
     }
 
-    fn provider(&self, function_type: &TypeName) -> Option<&FunctionProvider> {
+    fn bound(&self, function_type: &TypeName) -> Option<&Bound> {
         self.functions.get(function_type).or_else(|| self.namespaces.get(function_type.namespace()))
     }
 
@@ -219,7 +254,7 @@ impl Application {
             };
             if name.namespace() == RESERVED_NAMESPACE {
                 reserved(text, report);
-            } else if self.functions.insert(name, provider).is_some() {
+            } else if self.functions.insert(name, Bound::Embedded(provider)).is_some() {
                 report.add(
                     Place::NOWHERE,
                     format!("the application binds the function `{text}` twice"),
@@ -236,7 +271,7 @@ impl Application {
             } else if namespace.is_empty() || namespace.contains('/') {
                 let message = format!("the application binds the namespace `{namespace}`, which is none");
                 report.add(Place::NOWHERE, message, "a namespace is what stands before the slash".to_owned());
-            } else if self.namespaces.insert(namespace, provider).is_some() {
+            } else if self.namespaces.insert(namespace.to_owned(), Bound::Embedded(provider)).is_some() {
                 let message = format!("the application binds the namespace `{namespace}` twice");
                 report.add(Place::NOWHERE, message, None);
             }
@@ -259,6 +294,27 @@ impl Application {
         }
     }
 
+    /// Two endpoints of one function were told when the file was read.
+    fn bind_endpoints(&mut self, specification: &Specification, report: &mut Report) {
+        let endpoints = self.endpoints.iter().zip(&specification.endpoint_places).enumerate();
+        for (index, (endpoint, places)) in endpoints {
+            let bound = Bound::Remote(EndpointIndex(index));
+            let (what, name, earlier) = match &endpoint.functions {
+                Served::Function(name) => {
+                    ("function", name.as_str(), self.functions.insert(name.clone(), bound))
+                }
+                Served::Namespace(name) => {
+                    ("namespace", name.as_str(), self.namespaces.insert(name.clone(), bound))
+                }
+            };
+            if let Some(Bound::Embedded(_)) = earlier {
+                let message =
+                    format!("the {what} `{name}` has an endpoint, and the application binds it as well");
+                report.add(places.functions, message, "leave one of them out".to_owned());
+            }
+        }
+    }
+
     fn bind_routers(&mut self, routers: Vec<(&'static str, RouterProvider)>, report: &mut Report) {
         for (text, provider) in routers {
             let Some(name) = bound_name("a router of", text, report) else {
@@ -275,8 +331,10 @@ impl Application {
     }
 
     fn check_ingresses(&self, specification: &Specification, report: &mut Report) {
-        if self.ingresses().is_empty() {
-            let help = "add a document of kind `fogfun.mqtt.v1/ingress`".to_owned();
+        let comes_over_http = |config: &Arc<HttpConfig>| matches!(config.role, HttpRole::Ingress(_));
+        if self.ingresses().is_empty() && !self.http.iter().any(comes_over_http) {
+            let help =
+                "add a document of kind `fogfun.mqtt.v1/ingress` or `fogfun.http.v1/ingress`".to_owned();
             report.add(Place::NOWHERE, "nothing comes in: there is no ingress", help);
         }
         for (session, places) in self.sessions.iter().zip(&specification.places) {
@@ -294,12 +352,54 @@ impl Application {
                 }
             }
             for (target, place) in &places.targets {
-                if self.provider(target).is_none() {
-                    let message = format!("nothing binds the function `{target}`");
-                    let names: Vec<&str> = self.functions.keys().map(TypeName::as_str).collect();
-                    report.add(*place, message, suggest::help(target.as_str(), names.iter().copied()));
+                self.check_target(target, *place, report);
+            }
+        }
+    }
+
+    fn check_http(&self, specification: &Specification, report: &mut Report) {
+        for (config, places) in self.http.iter().zip(&specification.http_places) {
+            for (target, place) in &places.targets {
+                match target {
+                    Served::Function(target) => self.check_target(target, *place, report),
+                    Served::Namespace(namespace) => {
+                        let is_bound = self.namespaces.contains_key(namespace)
+                            || self.functions.keys().any(|name| name.namespace() == namespace);
+                        if !is_bound {
+                            let message = format!("nothing binds a function of the namespace `{namespace}`");
+                            let names: Vec<&str> = (self.namespaces.keys().map(String::as_str))
+                                .chain(self.functions.keys().map(TypeName::namespace))
+                                .collect();
+                            report.add(*place, message, suggest::help(namespace, names.iter().copied()));
+                        }
+                    }
                 }
             }
+            let takes_all =
+                matches!(&config.role, HttpRole::Ingress(ingress) if ingress.targets == Targets::Every);
+            if takes_all && self.functions.is_empty() && self.namespaces.is_empty() {
+                let message = format!("records of `{}` go nowhere: nothing binds a function", config.name);
+                report.add(places.port, message, None);
+            }
+        }
+    }
+
+    /// Is there such a function, and if it is behind an endpoint, does its name make a URL?
+    fn check_target(&self, target: &TypeName, place: Place, report: &mut Report) {
+        match self.binding(target) {
+            None => {
+                let message = format!("nothing binds the function `{target}`");
+                let names: Vec<&str> = self.functions.keys().map(TypeName::as_str).collect();
+                report.add(place, message, suggest::help(target.as_str(), names.iter().copied()));
+            }
+            Some(Binding::Remote(EndpointIndex(index))) => {
+                let url = self.endpoints.get(index).and_then(|endpoint| endpoint.url.url(target));
+                if url.is_none() {
+                    let message = format!("the name of `{target}` makes no URL of its endpoint");
+                    report.add(place, message, None);
+                }
+            }
+            Some(Binding::Embedded) => {}
         }
     }
 
@@ -316,6 +416,8 @@ impl fmt::Debug for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Application")
             .field("sessions", &self.sessions)
+            .field("endpoints", &self.endpoints)
+            .field("http", &self.http)
             .field("functions", &self.functions.keys().collect::<Vec<_>>())
             .field("namespaces", &self.namespaces.keys().collect::<Vec<_>>())
             .field("routers", &self.routers.keys().collect::<Vec<_>>())
@@ -343,7 +445,7 @@ mod tests;
 
 impl Directory for Application {
     fn binds_function(&self, function_type: &TypeName) -> bool {
-        self.provider(function_type).is_some()
+        self.bound(function_type).is_some()
     }
 
     fn has_egress(&self, egress: &TypeName) -> bool {

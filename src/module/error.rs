@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and what would be right? Errors as a compiler prints them, several at once.
+//! What is wrong with a file, where, and what would be right? Errors and warnings as a compiler prints them, several at once.
 //!
 //! ```text
 //! module.yaml:4:3: unknown key `topcis`
@@ -68,9 +68,10 @@ impl fmt::Display for LoadErrors {
     }
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong, or, as a warning, that is not as the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
+    severity: Severity,
     file: String,
     place: Place,
     source_line: String,
@@ -110,13 +111,24 @@ impl LoadError {
     }
 }
 
+/// Does it keep the program from starting?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Error,
+    Warning,
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Place { line, column, length } = self.place;
+        let severity = match self.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
         if line == 0 {
-            write!(f, "{}: {}", self.file, self.message)?;
+            write!(f, "{}: {severity}{}", self.file, self.message)?;
         } else {
-            write!(f, "{}:{line}:{column}: {}", self.file, self.message)?;
+            write!(f, "{}:{line}:{column}: {severity}{}", self.file, self.message)?;
             let width = line.to_string().len().max(3);
             write!(f, "\n{line:width$} | {}\n{:width$} | ", self.source_line, "")?;
             // A tab before the caret moves it as far as it moves the text above.
@@ -183,11 +195,13 @@ pub(crate) struct Report {
     source: Arc<Source>,
     errors: Vec<LoadError>,
     omitted: usize,
+    /// No more of them than the file has values.
+    warnings: Vec<LoadError>,
 }
 
 impl Report {
     pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source, errors: Vec::new(), omitted: 0 }
+        Self { source, errors: Vec::new(), omitted: 0, warnings: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, place: Place, message: impl Into<String>, help: impl Into<Option<String>>) {
@@ -195,13 +209,21 @@ impl Report {
             self.omitted += 1;
             return;
         }
-        self.errors.push(LoadError {
-            file: self.source.file.clone(),
-            place,
-            source_line: self.source.line(place.line).chars().take(SOURCE_LINE_CHARACTERS_MAX).collect(),
-            message: message.into(),
-            help: help.into(),
-        });
+        let error = self.load_error(Severity::Error, place, message.into(), help.into());
+        self.errors.push(error);
+    }
+
+    /// Adds what a person should know, though it keeps nothing from starting.
+    pub(crate) fn warn(&mut self, place: Place, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let warning = self.load_error(Severity::Warning, place, message.into(), help.into());
+        self.warnings.push(warning);
+    }
+
+    /// The warnings so far, in the order of the file.
+    pub(crate) fn take_warnings(&mut self) -> Vec<LoadError> {
+        self.warnings.sort_by_key(|warning| (warning.place.line, warning.place.column));
+        self.warnings.dedup();
+        std::mem::take(&mut self.warnings)
     }
 
     /// Adds an error that only matters if nothing else is wrong.
@@ -214,6 +236,17 @@ impl Report {
     /// `value`, unless something was added.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, LoadErrors> {
         if self.errors.is_empty() { Ok(value) } else { Err(self.into_errors()) }
+    }
+
+    fn load_error(
+        &self,
+        severity: Severity,
+        place: Place,
+        message: String,
+        help: Option<String>,
+    ) -> LoadError {
+        let source_line = self.source.line(place.line).chars().take(SOURCE_LINE_CHARACTERS_MAX).collect();
+        LoadError { severity, file: self.source.file.clone(), place, source_line, message, help }
     }
 
     fn into_errors(mut self) -> LoadErrors {

@@ -16,18 +16,23 @@
 mod application;
 mod board;
 mod broker_url;
+mod endpoint;
 mod environment;
 mod error;
 mod fields;
 mod kinds;
+mod legacy;
 mod specification;
 mod suggest;
+mod translate;
 mod yaml;
+mod yaml_text;
 
-pub use application::{Application, Module};
+pub use application::{Application, Binding, Module};
 pub use board::{BOARD_NAMES, Board};
 pub use error::{LoadError, LoadErrors};
 pub use specification::Specification;
+pub use translate::translate;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What does a `module.yaml` say? The sessions it declares, and the places to name when something turns out wrong later.
+//! What does a `module.yaml` say? Sessions, endpoints and ports, and the places to name when something turns out wrong later.
 //!
 //! Documents are read one by one by their kinds; what concerns several of them is checked here. Reading is pure: the environment
 //! is a function, and files that a session names are read by [`Specification::with_files`] through another.
@@ -8,23 +8,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::board::Board;
-use super::error::{LoadErrors, Place, Report, Source};
+use super::endpoint::{EndpointPlaces, LoadedEndpoint, share_bytes};
+use super::error::{LoadError, LoadErrors, Place, Report, Source};
 use super::fields::{self, Fields};
-use super::kinds::{KINDS, Loading, UNSUPPORTED, twice};
-use super::suggest;
+use super::kinds::{KINDS, LoadedHttp, Loading, Unsupported, twice};
 use super::yaml::{self, Node, Value};
+use super::{legacy, suggest, translate};
 use crate::address::TypeName;
-use crate::credentials::{Secret, TlsFiles};
+use crate::credentials::Secret;
+use crate::http_config::HttpConfig;
 use crate::mqtt::config::{Role, SessionConfig};
+use crate::remote::config::{EndpointConfig, Served};
 
 /// A `module.yaml`, read and checked by itself. [`Application::link`](super::Application::link) checks it against the program.
 #[derive(Debug, Clone)]
 pub struct Specification {
     /// The sessions, in the order of the file.
     pub sessions: Vec<Arc<SessionConfig>>,
-    /// As many, in the same order.
+    /// The endpoints of remote functions, in the order of the file.
+    pub endpoints: Vec<Arc<EndpointConfig>>,
+    /// What is served over HTTP, in the order of the file.
+    pub http: Vec<Arc<HttpConfig>>,
+    /// What a person should know, though it keeps nothing from starting.
+    pub warnings: Vec<LoadError>,
+    /// As many as sessions, in the same order.
     pub(super) places: Vec<Places>,
+    /// As many as endpoints, in the same order.
+    pub(super) endpoint_places: Vec<EndpointPlaces>,
+    /// As many as are served over HTTP, in the same order.
+    pub(super) http_places: Vec<HttpPlaces>,
     pub(super) source: Arc<Source>,
+}
+
+/// Where in the file a port says what.
+#[derive(Debug, Clone)]
+pub(super) struct HttpPlaces {
+    pub(super) name: Place,
+    pub(super) port: Place,
+    pub(super) targets: Vec<(Served, Place)>,
 }
 
 impl Specification {
@@ -39,20 +60,33 @@ impl Specification {
     ) -> Result<Self, LoadErrors> {
         let source = Arc::new(Source::new(file_name, text));
         let mut report = Report::new(Arc::clone(&source));
-        let documents = yaml::read(text, environment, &mut report);
-        let mut loading = Loading { report: &mut report, sessions: Vec::new() };
-        for document in &documents {
-            read_document(document, &mut loading);
-        }
-        let loaded = loading.sessions;
+        let documents = yaml::read(text, Some(environment), &mut report);
+        let mut loading =
+            Loading { report: &mut report, sessions: Vec::new(), endpoints: Vec::new(), http: Vec::new() };
+        read_documents(&documents, &mut loading);
+        let Loading { sessions: loaded, endpoints, http, .. } = loading;
         if documents.is_empty() {
             let help = "for example a document of kind `fogfun.mqtt.v1/ingress`".to_owned();
             report.add_unless_any(Place::NOWHERE, "the file says nothing", help);
         }
         check_together(&loaded, &mut report);
+        check_endpoints(&endpoints, &mut report);
+        check_http(&http, &loaded, &mut report);
         let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
         let (sessions, places) = loaded.into_iter().map(|loaded| loaded.relative_to(directory)).unzip();
-        report.finish(Self { sessions, places, source })
+        let (endpoints, endpoint_places) = (endpoints.into_iter())
+            .map(|loaded| loaded.relative_to(directory))
+            .map(|loaded| (Arc::new(loaded.config), loaded.places))
+            .unzip();
+        let (http, http_places) =
+            http.into_iter().map(|loaded| (Arc::new(loaded.config), loaded.places)).unzip();
+        let warnings = report.take_warnings();
+        let mut specification =
+            Self { sessions, endpoints, http, warnings, places, endpoint_places, http_places, source };
+        // Until a board says otherwise; who hands in none gets no warning of one.
+        let unheard = &mut Report::new(Arc::clone(&specification.source));
+        specification.fit_endpoints(&Board::default(), unheard);
+        report.finish(specification)
     }
 
     /// Takes the board's bounds where the file says none of its own.
@@ -92,6 +126,8 @@ impl Specification {
                 report.add(places.id, message, None);
             }
         }
+        self.fit_endpoints(board, &mut report);
+        self.warnings.extend(report.take_warnings());
         report.finish(self)
     }
 
@@ -102,28 +138,32 @@ impl Specification {
     pub fn with_files(mut self, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Self, LoadErrors> {
         let mut report = Report::new(Arc::clone(&self.source));
         for (session, places) in self.sessions.iter_mut().zip(&self.places) {
-            for (used_as, path, place) in &places.files {
-                let bytes = match read(path) {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        report.add(*place, format!("cannot read `{}`: {error}", path.display()), None);
-                        continue;
+            for file in &places.files {
+                let Some(bytes) = file.read(read, &mut report) else { continue };
+                if file.used_as != FileUse::Password {
+                    file.check_pem(&bytes, &mut report);
+                } else if let Some(password) = file.secret(bytes, &mut report) {
+                    if usize::from(u16::MAX) < password.len() {
+                        let what = "is too long for a password: MQTT has 65,535 bytes";
+                        report.add(file.place, format!("`{}` {what}", file.path.display()), None);
                     }
-                };
-                match used_as {
-                    FileUse::Password => match password(bytes) {
-                        Ok(password) => Arc::make_mut(session).password = Some(Secret(password)),
-                        Err(what) => report.add(*place, format!("`{}` {what}", path.display()), None),
-                    },
-                    FileUse::Ca | FileUse::ClientCertificate | FileUse::ClientKey => {
-                        if !bytes.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
-                            report.add(*place, format!("`{}` is no PEM file", path.display()), None);
-                        }
-                    }
+                    Arc::make_mut(session).password = Some(Secret(password));
                 }
             }
         }
+        for (endpoint, places) in self.endpoints.iter_mut().zip(&self.endpoint_places) {
+            if !places.files.is_empty() {
+                places.read_files(Arc::make_mut(endpoint), read, &mut report);
+            }
+        }
         report.finish(self)
+    }
+
+    fn fit_endpoints(&mut self, board: &Board, report: &mut Report) {
+        let share = share_bytes(board, self.endpoints.len());
+        for (endpoint, places) in self.endpoints.iter_mut().zip(&self.endpoint_places) {
+            places.fit(Arc::make_mut(endpoint), board, share, report);
+        }
     }
 }
 
@@ -145,7 +185,7 @@ pub(super) struct Places {
     pub(super) subscriptions: Vec<Place>,
     /// Of all subscriptions.
     pub(super) targets: Vec<(TypeName, Place)>,
-    pub(super) files: Vec<(FileUse, PathBuf, Place)>,
+    pub(super) files: Vec<NamedFile>,
 }
 
 impl Places {
@@ -163,6 +203,14 @@ impl Places {
     }
 }
 
+/// A file that is to be read before anything runs.
+#[derive(Debug, Clone)]
+pub(super) struct NamedFile {
+    pub(super) used_as: FileUse,
+    pub(super) path: PathBuf,
+    pub(super) place: Place,
+}
+
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileUse {
@@ -170,20 +218,70 @@ pub(super) enum FileUse {
     Ca,
     ClientCertificate,
     ClientKey,
+    KeyPassword,
+    /// The value of the header field at this place of the endpoint's list.
+    Header(usize),
+}
+
+impl NamedFile {
+    /// What is in it; that it cannot be read is reported.
+    pub(super) fn read(
+        &self,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+        report: &mut Report,
+    ) -> Option<Vec<u8>> {
+        let told = |error: io::Error| {
+            report.add(self.place, format!("cannot read `{}`: {error}", self.path.display()), None)
+        };
+        read(&self.path).map_err(told).ok()
+    }
+
+    /// A secret is the file without its last line's end.
+    pub(super) fn secret(&self, bytes: Vec<u8>, report: &mut Report) -> Option<String> {
+        let Ok(text) = String::from_utf8(bytes) else {
+            report.add(self.place, format!("`{}` is not UTF-8", self.path.display()), None);
+            return None;
+        };
+        let secret = text.strip_suffix('\n').unwrap_or(&text);
+        let secret = secret.strip_suffix('\r').unwrap_or(secret);
+        if secret.is_empty() {
+            report.add(self.place, format!("`{}` is empty", self.path.display()), None);
+            return None;
+        }
+        Some(secret.to_owned())
+    }
+
+    pub(super) fn check_pem(&self, bytes: &[u8], report: &mut Report) {
+        if !bytes.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
+            report.add(self.place, format!("`{}` is no PEM file", self.path.display()), None);
+        }
+    }
 }
 
 impl Loaded {
     fn relative_to(mut self, directory: &Path) -> (Arc<SessionConfig>, Places) {
-        for (_, path, _) in &mut self.places.files {
-            *path = directory.join(&*path);
+        for file in &mut self.places.files {
+            file.path = directory.join(&file.path);
         }
-        if let Some(TlsFiles { ca, client, .. }) = &mut self.config.broker.tls {
-            let client = client.iter_mut().flat_map(|(certificate, key)| [certificate, key]);
-            for path in ca.iter_mut().chain(client) {
-                *path = directory.join(&*path);
-            }
+        if let Some(files) = &mut self.config.broker.tls {
+            files.relative_to(directory);
         }
         (Arc::new(self.config), self.places)
+    }
+}
+
+/// Reads every document; a lone one with `version` is the old form of all.
+fn read_documents(documents: &[Node], loading: &mut Loading<'_>) {
+    if let [only] = documents
+        && legacy::is_legacy(only)
+    {
+        for document in legacy::modern(only, loading.report) {
+            read_document(&document, loading);
+        }
+        return;
+    }
+    for document in documents {
+        read_document(document, loading);
     }
 }
 
@@ -193,7 +291,8 @@ fn read_document(document: &Node, loading: &mut Loading<'_>) {
         return;
     };
     if let Some(place) = fields.key_place("version").filter(|_| fields.key_place("kind").is_none()) {
-        report.add(place, "this is the old form of a module, with `version`", LEGACY.to_owned());
+        let help = "one document with `version`, or documents with `kind` and `spec`".to_owned();
+        report.add(place, "the old form of a module stands alone in its file", help);
         return;
     }
     let kind = fields.required("kind", "fogfun.mqtt.v1/ingress");
@@ -203,8 +302,12 @@ fn read_document(document: &Node, loading: &mut Loading<'_>) {
     let Some(kind) = fields::type_name(kind_node, report) else {
         return;
     };
-    if let Some((_, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == kind.as_str()) {
-        report.add(kind_node.place, format!("the kind `{kind}` is not supported"), (*instead).to_owned());
+    if let Some(Unsupported { message, .. }) = Unsupported::of(kind.as_str()) {
+        let help = format!(
+            "use this instead; `fogfun check --translate` prints the whole file:\n{}",
+            translate::document(kind.as_str(), spec)
+        );
+        report.add(kind_node.place, format!("`{kind}`: {message}"), help);
         return;
     }
     let Some(known) = KINDS.iter().find(|known| known.name == kind.as_str()) else {
@@ -238,26 +341,50 @@ fn check_together(loaded: &[Loaded], report: &mut Report) {
     }
 }
 
-/// A password is the file without its last line's end.
-fn password(bytes: Vec<u8>) -> Result<String, &'static str> {
-    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    if password.is_empty() {
-        return Err("is empty");
+/// Who serves a function must be clear.
+fn check_endpoints(loaded: &[LoadedEndpoint], report: &mut Report) {
+    for (index, LoadedEndpoint { config, places }) in loaded.iter().enumerate() {
+        let earlier = loaded.iter().take(index).find(|earlier| earlier.config.functions == config.functions);
+        let Some(earlier) = earlier else { continue };
+        let (what, name) = match &config.functions {
+            Served::Function(function_type) => ("the function", function_type.as_str()),
+            Served::Namespace(namespace) => ("the namespace", namespace.as_str()),
+        };
+        let message = format!("{what} `{name}` has a second endpoint");
+        report.add(
+            places.functions,
+            message,
+            format!("the first is in line {}", earlier.places.functions.line),
+        );
     }
-    if usize::from(u16::MAX) < password.len() {
-        return Err("is too long for a password: MQTT has 65,535 bytes");
-    }
-    Ok(password.to_owned())
 }
 
-const LEGACY: &str =
-    "write one document per ingress and egress, separated by `---`, each with `kind` and `spec`:
-  kind: fogfun.mqtt.v1/ingress
-  spec:
-    id: example/in
-    …
-`meta.id` becomes `spec.id`, `typeUrl` becomes `valueType`";
+fn check_http(loaded: &[LoadedHttp], sessions: &[Loaded], report: &mut Report) {
+    for (index, LoadedHttp { config, places }) in loaded.iter().enumerate() {
+        let names = sessions.iter().map(|session| (&session.config.name, session.places.id));
+        let names =
+            names.chain(loaded.iter().take(index).map(|earlier| (&earlier.config.name, earlier.places.name)));
+        for (name, first) in names {
+            if *name == config.name {
+                twice(places.name, "the id", config.name.as_str(), first, report);
+            }
+        }
+        for LoadedHttp { config: earlier, places: first } in loaded.iter().take(index) {
+            let (ours, theirs) = (config.listen, earlier.listen);
+            let same_address =
+                ours.ip() == theirs.ip() || ours.ip().is_unspecified() || theirs.ip().is_unspecified();
+            if same_address && ours.port() == theirs.port() {
+                let message = format!(
+                    "`{}` and `{}` listen at the same port {}",
+                    earlier.name,
+                    config.name,
+                    ours.port()
+                );
+                report.add(places.port, message, format!("the first is in line {}", first.port.line));
+            }
+        }
+    }
+}
 
+/// With what every PEM section begins.
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";

@@ -10,6 +10,8 @@ use crate::credentials::{Secret, TlsFiles};
 use crate::limits::{INGRESS_TOPICS_MAX, LOAD_ERRORS_MAX, MODULE_BYTES_MAX, MODULE_DEPTH_MAX};
 use crate::mqtt::config::*;
 
+mod endpoints;
+
 fn environment(name: &str) -> Option<String> {
     (name == "BROKER").then(|| "broker.example".to_owned())
 }
@@ -283,21 +285,39 @@ fn files_are_read_relative_to_the_module() {
 #[test]
 fn the_reference_shows_what_loads() {
     let reference = include_str!("../../docs/module-yaml.md");
-    let examples: Vec<&str> =
-        reference.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let guide = include_str!("../../docs/from-statefun.md");
+    let examples: Vec<&str> = [reference, guide]
+        .iter()
+        .flat_map(|page| page.split("```yaml\n").skip(1))
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
     assert!(!examples.is_empty());
     for example in examples {
-        assert_eq!(parse(example).unwrap().sessions.len(), 2);
+        parse(example).unwrap_or_else(|errors| panic!("{example}\n{errors}"));
     }
     // Every key of the kinds is in the reference: the help of an unknown key lists those that there are.
-    for kind in ["ingress", "egress"] {
-        let errors = parse(&format!("kind: fogfun.mqtt.v1/{kind}\nspec: {{id: a/b, nothing-like-it: 1}}"))
-            .unwrap_err();
+    let transport = |name: &str| {
+        format!(
+            "io.statefun.endpoints.v2/http\nspec: {{transport: {{type: io.statefun.transports.v1/{name}, nothing-like-it: 1}}}}"
+        )
+    };
+    let specs = [
+        "fogfun.mqtt.v1/ingress",
+        "fogfun.mqtt.v1/egress",
+        "fogfun.http.v1/ingress",
+        "io.statefun.endpoints.v1/http",
+        "io.statefun.endpoints.v2/http",
+        "io.statefun.playground.v1/ingress",
+        "io.statefun.playground.v1/egress",
+    ];
+    let specs = specs.map(|kind| format!("{kind}\nspec: {{nothing-like-it: 1}}"));
+    let parts = ["batch", "retry"]
+        .map(|part| format!("io.statefun.endpoints.v2/http\nspec: {{{part}: {{nothing-like-it: 1}}}}"));
+    for yaml in specs.iter().chain(&parts).chain(&[transport("async"), transport("okhttp")]) {
+        let errors = parse(&format!("kind: {yaml}")).unwrap_err();
         let help = errors.lines().find(|line| line.contains("help: there are")).unwrap();
-        let keys: Vec<&str> = help.split('`').skip(1).step_by(2).collect();
-        assert!(10 < keys.len());
-        for key in keys {
-            assert!(reference.contains(&format!("`{key}`")), "{kind} has {key}");
+        for key in help.split('`').skip(1).step_by(2) {
+            assert!(reference.contains(&format!("`{key}`")), "{yaml} has {key}");
         }
     }
 }

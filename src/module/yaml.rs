@@ -62,10 +62,10 @@ impl Value {
     }
 }
 
-/// Reads all documents; those that are empty are left out.
+/// Reads all documents; those that are empty are left out. Without an environment variables stay as they are written.
 pub(crate) fn read(
     text: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
+    environment: Option<&dyn Fn(&str) -> Option<String>>,
     report: &mut Report,
 ) -> Vec<Node> {
     if MODULE_BYTES_MAX < text.len() {
@@ -105,7 +105,7 @@ pub(crate) fn read(
 struct GiveUp;
 
 struct Builder<'a> {
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: Option<&'a dyn Fn(&str) -> Option<String>>,
     report: &'a mut Report,
     documents: Vec<Node>,
     open: Vec<Open>,
@@ -263,7 +263,10 @@ impl Builder<'_> {
         if is_key {
             return Value::Text(text.to_owned());
         }
-        match substitute(text, self.environment) {
+        let Some(environment) = self.environment else {
+            return Value::Text(text.to_owned());
+        };
+        match substitute(text, environment) {
             Ok(text) => Value::Text(text),
             Err((message, help)) => {
                 self.report.add(place, message, help);

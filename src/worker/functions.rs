@@ -8,7 +8,7 @@ use foldhash::fast::FixedState;
 
 use crate::address::TypeName;
 use crate::function::StatefulFunction;
-use crate::module::Application;
+use crate::module::{Application, Binding};
 use crate::remote::call::EndpointIndex;
 
 use super::remote::RemoteIndex;
@@ -63,12 +63,14 @@ impl Functions {
     ) -> Bound<'_> {
         let function = &mut self.functions[at.0];
         if matches!(function, Function::Unmade) {
-            *function = match application.make_function(function_type) {
-                Some(made) => Function::Made(made),
-                None => application
-                    .endpoint_of(function_type)
-                    .and_then(remote)
-                    .map_or(Function::Unbound, Function::Remote),
+            *function = match application.binding(function_type) {
+                Some(Binding::Embedded) => {
+                    application.make_function(function_type).map_or(Function::Unbound, Function::Made)
+                }
+                Some(Binding::Remote(endpoint)) => {
+                    remote(endpoint).map_or(Function::Unbound, Function::Remote)
+                }
+                None => Function::Unbound,
             };
         }
         match function {

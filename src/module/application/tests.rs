@@ -127,8 +127,86 @@ module.yaml:10:15: records of `oven/{id}` go nowhere: it has no `targets`, and t
     }
     assert_eq!(
         link(Module::new(), "kind: fogfun.mqtt.v1/egress\nspec: {id: a/b, address: mqtt://b}").unwrap_err(),
-        "module.yaml: nothing comes in: there is no ingress\n  help: add a document of kind `fogfun.mqtt.v1/ingress`"
+        "module.yaml: nothing comes in: there is no ingress\n  help: add a document of kind `fogfun.mqtt.v1/ingress` or `fogfun.http.v1/ingress`"
     );
+}
+
+const REMOTE: &str = "\
+kind: io.statefun.endpoints.v2/http
+spec: {functions: example/oven, urlPathTemplate: http://a}
+---
+kind: io.statefun.endpoints.v2/http
+spec: {functions: remote/*, urlPathTemplate: 'http://a/{function.name}'}
+---
+kind: fogfun.http.v1/ingress
+spec: {id: example/in, port: 8090}
+";
+
+#[test]
+fn functions_behind_endpoints_are_bound_like_others() {
+    let module =
+        Module::new().function("remote/fridge", || Nothing).namespace("example", |_| Box::new(Nothing));
+    let application = link(module, REMOTE).unwrap();
+    let binding = |name| application.binding(&TypeName::from_static(name));
+    assert_eq!(binding("example/oven"), Some(Binding::Remote(EndpointIndex(0))));
+    assert_eq!(binding("example/fridge"), Some(Binding::Embedded));
+    assert_eq!(binding("remote/fridge"), Some(Binding::Embedded));
+    assert_eq!(binding("remote/any"), Some(Binding::Remote(EndpointIndex(1))));
+    assert_eq!(binding("other/any"), None);
+    assert!(application.binds_function(&TypeName::from_static("remote/any")));
+    assert!(application.make_function(&TypeName::from_static("remote/any")).is_none());
+    assert!(application.make_function(&TypeName::from_static("remote/fridge")).is_some());
+    assert_eq!(application.function_types().count(), 2);
+    assert!(link(Module::new(), REMOTE).is_ok());
+}
+
+#[test]
+fn endpoints_that_do_not_fit_are_told() {
+    let targets = |targets: &str| REMOTE.replace("port: 8090", &format!("port: 8090, targets: [{targets}]"));
+    for (module, yaml, error) in [
+        (
+            Module::new().function("example/oven", || Nothing),
+            REMOTE.to_owned(),
+            "module.yaml:2:19: the function `example/oven` has an endpoint, and the application binds it as well",
+        ),
+        (
+            Module::new().namespace("remote", |_| Box::new(Nothing)),
+            REMOTE.to_owned(),
+            "module.yaml:5:19: the namespace `remote` has an endpoint, and the application binds it as well",
+        ),
+        (
+            Module::new(),
+            targets("example/ovne"),
+            "module.yaml:8:46: nothing binds the function `example/ovne`",
+        ),
+        (
+            Module::new(),
+            targets("exampel/*"),
+            "module.yaml:8:46: nothing binds a function of the namespace `exampel`",
+        ),
+        (
+            Module::new(),
+            targets("'remote/a b'"),
+            "module.yaml:8:46: the name of `remote/a b` makes no URL of its endpoint",
+        ),
+        (
+            Module::new(),
+            "kind: fogfun.http.v1/ingress\nspec: {id: example/in, port: 8090}".to_owned(),
+            "module.yaml:2:30: records of `example/in` go nowhere: nothing binds a function",
+        ),
+        (
+            Module::new(),
+            "kind: io.statefun.endpoints.v2/http\nspec: {functions: a/*, urlPathTemplate: http://a}"
+                .to_owned(),
+            "module.yaml: nothing comes in: there is no ingress",
+        ),
+    ] {
+        let errors = link(module, &yaml).unwrap_err();
+        assert_eq!(errors.lines().next(), Some(error), "{errors}");
+    }
+    let help = link(Module::new(), &targets("example/ovne")).unwrap_err();
+    assert!(help.ends_with("help: did you mean `example/oven`?"), "{help}");
+    assert!(link(Module::new(), &targets("example/*, example/oven, remote/any")).is_ok());
 }
 
 #[test]

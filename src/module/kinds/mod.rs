@@ -1,12 +1,17 @@
-//! Which kinds of documents are there? A kind is one file here and one line in [`KINDS`].
+//! Which kinds of documents are there? A kind is one line in [`KINDS`] and a reader here.
 
+use super::endpoint::LoadedEndpoint;
 use super::error::{Place, Report};
-use super::specification::Loaded;
+use super::specification::{HttpPlaces, Loaded};
 use super::yaml::Node;
+use crate::http_config::HttpConfig;
 
+mod endpoint;
+mod http;
 mod mqtt;
 mod mqtt_egress;
 mod mqtt_ingress;
+mod transport;
 
 /// A kind of document.
 pub(super) struct Kind {
@@ -22,33 +27,80 @@ pub(super) struct Loading<'a> {
     pub(super) report: &'a mut Report,
     /// The sessions so far.
     pub(super) sessions: Vec<Loaded>,
+    /// The endpoints so far.
+    pub(super) endpoints: Vec<LoadedEndpoint>,
+    /// What is served over HTTP so far.
+    pub(super) http: Vec<LoadedHttp>,
+}
+
+/// A port that was read, and its places.
+pub(super) struct LoadedHttp {
+    pub(super) config: HttpConfig,
+    pub(super) places: HttpPlaces,
 }
 
 /// Every kind that can be read.
 pub(super) const KINDS: &[Kind] = &[
     Kind { name: "fogfun.mqtt.v1/ingress", read: mqtt_ingress::read },
     Kind { name: "fogfun.mqtt.v1/egress", read: mqtt_egress::read },
+    Kind { name: "fogfun.http.v1/ingress", read: http::read_ingress },
+    Kind { name: ENDPOINT_V2, read: endpoint::read_v2 },
+    Kind { name: ENDPOINT_V1, read: endpoint::read_v1 },
+    Kind { name: "io.statefun.playground.v1/ingress", read: http::read_playground_ingress },
+    Kind { name: "io.statefun.playground.v1/egress", read: http::read_playground_egress },
 ];
 
-/// StateFun's kinds that cannot be read, and what to do instead.
-pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("io.statefun.endpoints.v2/http", REMOTE),
-    ("io.statefun.endpoints.v1/http", REMOTE),
-    (
-        "io.statefun.kafka.v1/ingress",
-        "use `fogfun.mqtt.v1/ingress`: `topics` with `targets` are the same there",
-    ),
-    (
-        "io.statefun.kafka.v1/egress",
-        "use `fogfun.mqtt.v1/egress`: it takes a KafkaProducerRecord and publishes its value to its topic",
-    ),
-    ("io.statefun.kinesis.v1/ingress", "use `fogfun.mqtt.v1/ingress`"),
-    ("io.statefun.kinesis.v1/egress", "use `fogfun.mqtt.v1/egress`"),
-    ("io.statefun.playground.v1/ingress", "use `fogfun.mqtt.v1/ingress`"),
-    ("io.statefun.playground.v1/egress", "use `fogfun.mqtt.v1/egress`"),
-];
+/// Remote functions, since StateFun 3.1.
+pub(super) const ENDPOINT_V2: &str = "io.statefun.endpoints.v2/http";
+/// Remote functions, of StateFun 3.0.
+pub(super) const ENDPOINT_V1: &str = "io.statefun.endpoints.v1/http";
 
-const REMOTE: &str = "remote functions are not supported yet; bind the function in Rust: `Module::new().function(\"namespace/name\", …)`";
+/// One of StateFun's kinds that cannot be read; it is translated instead.
+pub(super) struct Unsupported {
+    pub(super) name: &'static str,
+    pub(super) message: &'static str,
+    /// Which of ours is meant.
+    pub(super) translation: Translation,
+}
+
+/// What a kind becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Translation {
+    /// `fogfun.mqtt.v1/ingress`; the list and what in it names a stream.
+    Ingress { list: &'static str, stream: &'static str },
+    /// `fogfun.mqtt.v1/egress`.
+    Egress,
+}
+
+impl Unsupported {
+    /// The kind of this name, if it is one of them.
+    pub(super) fn of(name: &str) -> Option<&'static Self> {
+        UNSUPPORTED.iter().find(|kind| kind.name == name)
+    }
+}
+
+const UNSUPPORTED: [Unsupported; 4] = [
+    Unsupported {
+        name: "io.statefun.kafka.v1/ingress",
+        message: "there is no Kafka here, records come in over MQTT: `fogfun.mqtt.v1/ingress`",
+        translation: Translation::Ingress { list: "topics", stream: "topic" },
+    },
+    Unsupported {
+        name: "io.statefun.kafka.v1/egress",
+        message: "there is no Kafka here, records leave over MQTT: `fogfun.mqtt.v1/egress`",
+        translation: Translation::Egress,
+    },
+    Unsupported {
+        name: "io.statefun.kinesis.v1/ingress",
+        message: "there is no Kinesis here, records come in over MQTT: `fogfun.mqtt.v1/ingress`",
+        translation: Translation::Ingress { list: "streams", stream: "stream" },
+    },
+    Unsupported {
+        name: "io.statefun.kinesis.v1/egress",
+        message: "there is no Kinesis here, records leave over MQTT: `fogfun.mqtt.v1/egress`",
+        translation: Translation::Egress,
+    },
+];
 
 /// A note that something is wrong at a place, for checks that run after all documents are read.
 pub(super) fn twice(place: Place, what: &str, name: &str, first: Place, report: &mut Report) {

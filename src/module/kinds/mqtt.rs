@@ -10,7 +10,7 @@ use crate::module::board::Board;
 use crate::module::broker_url::BrokerUrl;
 use crate::module::error::Report;
 use crate::module::fields::{self, Fields};
-use crate::module::specification::{FileUse, Loaded, Places};
+use crate::module::specification::{FileUse, Loaded, NamedFile, Places};
 use crate::module::yaml::Node;
 use crate::mqtt::config::{Broker, Format, Protocol, Qos, Role, SessionConfig};
 
@@ -126,7 +126,7 @@ fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> 
 fn file(node: Option<&Node>, used_as: FileUse, places: &mut Places, report: &mut Report) -> Option<PathBuf> {
     let node = node?;
     let path = PathBuf::from(fields::text(node, report)?);
-    places.files.push((used_as, path.clone(), node.place));
+    places.files.push(NamedFile { used_as, path: path.clone(), place: node.place });
     Some(path)
 }
 
