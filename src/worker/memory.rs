@@ -191,7 +191,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 account.remove(INSTANCE_BYTES + instance.states.memory_bytes());
                 Sweep::Evict
             } else {
-                if instance.status == Status::WaitingForMemory {
+                if matches!(instance.status, Status::WaitingForMemory | Status::Held) {
                     account.remove(instance.states.give_back(folded));
                 }
                 Sweep::Keep

@@ -216,7 +216,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Sends a request if its type's states are known or asked for by it, and its URL takes one.
     fn ask(&mut self, now: Instant, at: InstanceIndex) {
-        let Remote { types, gates, batches, .. } = &mut self.remote;
+        let Remote { types, gates, batches, calls, .. } = &mut self.remote;
         let Some(batch) = batches.get_mut(&at) else { return };
         let function = &mut types[batch.function.0];
         match function.learning {
@@ -231,7 +231,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         // The reply may be as long as the transport takes.
         let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.limit() / 4);
-        if !self.account.fits(reply_bytes_max) {
+        // One call at a time may always go: the rest of the account is enough for it, and only replies make room.
+        if !calls.is_empty() && !self.account.fits(reply_bytes_max) {
             self.wait_for_memory(at, reply_bytes_max);
             return;
         }
