@@ -90,5 +90,8 @@ class Endpoint(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
+    def handle_error(self, *_):
+        """A node that was killed does not read its answers."""
+
 
 Server(("127.0.0.1", int(sys.argv[1])), Endpoint).serve_forever()
