@@ -304,8 +304,12 @@ impl Drop for Node {
     }
 }
 
-/// Builds an example once per test run, so that it is never older than the sources, and says where it is.
+/// Builds an example once per test run, so that it is never older than the sources, and says where it is. `FOGFUN_EXAMPLES` names a
+/// directory of ready ones instead, such as programs of another processor behind an emulator.
 pub fn example(name: &str) -> PathBuf {
+    if let Some(ready) = std::env::var_os("FOGFUN_EXAMPLES") {
+        return Path::new(&ready).join(name);
+    }
     static BUILT: OnceLock<std::sync::Mutex<Vec<String>>> = OnceLock::new();
     // target/<profile>/deps/<this test>
     let this = std::env::current_exe().unwrap();
