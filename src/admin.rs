@@ -44,7 +44,7 @@ pub enum AdminRequest {
     reason = "the names say it; each field is spelt out in docs/operating/command-line.md"
 )]
 pub enum AdminReply {
-    Status(WorkerStatus),
+    Status(Box<WorkerStatus>),
     /// Entries in key order; `more` if the list was cut off.
     State {
         entries: Vec<StateEntry>,

@@ -42,7 +42,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     fn answer(&mut self, now: Instant, question: AdminRequest) -> Result<AdminReply, String> {
         match question {
-            AdminRequest::Status => Ok(AdminReply::Status(self.status()?)),
+            AdminRequest::Status => Ok(AdminReply::Status(Box::new(self.status()?))),
             AdminRequest::StateList { function_type, id, after, entries_max } => {
                 let after = decode_hex(after.as_deref().unwrap_or_default())?;
                 let wanted = Wanted { function_type, id, name: None };

@@ -69,7 +69,7 @@ fn status(worker: &mut Worker<SimBase, NoNotes>) -> WorkerStatus {
     worker.handle_input(Instant::from_millis(1), input);
     loop {
         match worker.poll_output() {
-            Some(WorkerOutput::Admin { reply: AdminReply::Status(status), .. }) => return status,
+            Some(WorkerOutput::Admin { reply: AdminReply::Status(status), .. }) => return *status,
             Some(_) => {}
             None => panic!("no status"),
         }

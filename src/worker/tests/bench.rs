@@ -301,7 +301,7 @@ impl Bench {
 
     pub(super) fn status(&mut self, worker: usize) -> WorkerStatus {
         match self.ask_worker(worker, AdminRequest::Status) {
-            Some(AdminReply::Status(status)) => status,
+            Some(AdminReply::Status(status)) => *status,
             other => panic!("{other:?}"),
         }
     }
