@@ -247,6 +247,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Ok(Some(body)) => self.transmit_call(at, body, reply_bytes_max),
             Ok(None) => {
                 self.abandon(now, at);
+                self.remote.batches.remove(&at);
                 self.instances.at(at).status = Status::Idle;
             }
             Err(error) => {

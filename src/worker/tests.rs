@@ -7,4 +7,6 @@ mod delayed;
 mod epochs;
 mod failures;
 mod memory;
+mod operations;
+mod remote;
 mod states;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use embassy_time::Instant;
+use prost::Message as _;
 
 use crate::address::{Address, TypeName};
 use crate::admin::{AdminReply, AdminRequest, WorkerStatus};
@@ -15,13 +17,15 @@ use crate::key_group::KeyGroup;
 use crate::message::Message;
 use crate::module::{Application, Module, Specification};
 use crate::mqtt::session::SessionStart;
+use crate::remote::call::{Call, CallOutcome};
 use crate::sim::base::SimBase;
 use crate::sim::disk::SimDisk;
+use crate::sim::endpoint::wire;
 use crate::sim::simulation::NoNotes;
 use crate::state::key::Key;
 use crate::store::Base;
 use crate::typed_value::TypedValue;
-use crate::worker::io::{ChannelItem, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::io::{ChannelItem, OperationNumber, WorkerIndex, WorkerInput, WorkerOutput};
 use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart};
 
 pub(super) const OUT: TypeName = TypeName::from_static("test/out");
@@ -43,6 +47,10 @@ pub(super) struct Bench {
     answers: Vec<AdminReply>,
     committed: Epoch,
     requests: u64,
+    /// Calls that are out, by worker, in the order made.
+    pub(super) calls: Vec<(usize, Call)>,
+    /// Operations that run, likewise.
+    pub(super) operations: Vec<(usize, OperationNumber)>,
 }
 
 pub(super) fn limits() -> WorkerLimits {
@@ -74,6 +82,8 @@ impl Bench {
             answers: Vec::new(),
             committed: Epoch(0),
             requests: 0,
+            calls: Vec::new(),
+            operations: Vec::new(),
         };
         bench.start(workers);
         bench
@@ -84,6 +94,8 @@ impl Bench {
         self.workers.clear();
         self.channels.clear();
         self.answers.clear();
+        self.calls.clear();
+        self.operations.clear();
         self.fold_wanted = false;
         self.start(workers);
     }
@@ -143,12 +155,14 @@ impl Bench {
                 WorkerOutput::Admin { reply, .. } => self.answers.push(reply),
                 WorkerOutput::Event { kind, text } => self.events.push((kind, text)),
                 WorkerOutput::FoldWanted => self.fold_wanted = true,
+                WorkerOutput::Call(call) => self.calls.push((worker, call)),
+                WorkerOutput::Operate { number, .. } => self.operations.push((worker, number)),
                 _ => {}
             }
         }
     }
 
-    fn tell(&mut self, worker: usize, input: WorkerInput) {
+    pub(super) fn tell(&mut self, worker: usize, input: WorkerInput) {
         self.workers[worker].handle_input(self.now, input);
         self.drain(worker);
     }
@@ -283,6 +297,17 @@ impl Bench {
         any
     }
 
+    /// Ends the oldest call that is out; its request.
+    pub(super) fn end_call(
+        &mut self,
+        end: impl FnOnce(&Bytes) -> CallOutcome,
+    ) -> wire::InvocationBatchRequest {
+        let (worker, call) = self.calls.remove(0);
+        let outcome = end(&call.body);
+        self.tell(worker, WorkerInput::Called { call: call.number, outcome });
+        wire::ToFunction::decode(call.body).unwrap().invocation.unwrap()
+    }
+
     /// Asks the owner of `id`; the answer if it is there already.
     pub(super) fn ask(&mut self, id: &str, question: AdminRequest) -> Option<AdminReply> {
         let worker = KeyGroup::of(id).worker(self.workers.len());
@@ -324,7 +349,8 @@ impl Bench {
 const STEPS_MAX: usize = 200_000;
 
 fn linked(module: Module) -> Arc<Application> {
-    let specification = Specification::parse("module.yaml", MODULE, &|_| None);
+    let yaml = format!("{MODULE}{ENDPOINT}");
+    let specification = Specification::parse("module.yaml", &yaml, &|_| None);
     match specification.and_then(|specification| Application::link(module, specification)) {
         Ok(application) => Arc::new(application),
         Err(errors) => panic!("{errors}"),
@@ -425,4 +451,25 @@ spec:
   id: test/out
   address: mqtt://broker
   qos: 2
+";
+
+const ENDPOINT: &str = r"
+---
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: remote/*
+  urlPathTemplate: http://endpoint/{function.name}
+  transport:
+    type: io.statefun.transports.v1/async
+    pool_size: 2
+    payload_max_bytes: 65536
+  batch: {invocations: 3}
+  retry: {attempts: 3, backoff: 100ms, backoffMax: 400ms}
+---
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: remote/blocking
+  urlPathTemplate: http://endpoint/blocking
+  retry: {attempts: 1, backoff: 100ms, backoffMax: 400ms}
+  onFailure: block
 ";
