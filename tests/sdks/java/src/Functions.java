@@ -7,7 +7,6 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executors;
-import org.apache.flink.statefun.sdk.java.CancellationToken;
 import org.apache.flink.statefun.sdk.java.Context;
 import org.apache.flink.statefun.sdk.java.Expiration;
 import org.apache.flink.statefun.sdk.java.StatefulFunction;
@@ -63,9 +62,9 @@ public final class Functions {
             }
             // What is never to come: it is cancelled by the next message.
             if (1 < count) {
-                context.cancelDelayedMessage(CancellationToken.of(id + "-" + (count - 1)));
+                context.cancelDelayedMessage(id + "-" + (count - 1));
             }
-            context.sendAfter(Duration.ofDays(30), CancellationToken.of(id + "-" + count), mirror);
+            context.sendAfter(Duration.ofDays(30), id + "-" + count, mirror);
             if (count % 5 == 0) {
                 context.send(EgressMessageBuilder.forEgress(GENERIC).withCustomType(DIGITS, count).build());
             }
