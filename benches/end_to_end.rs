@@ -75,7 +75,7 @@ fn throughput(kinds: &[Kind], runs: usize) {
         }
         for (index, kind) in kinds.iter().enumerate() {
             let ratio = match kind {
-                Kind::Node => format!("{:.2}", median(&mut ratios)),
+                Kind::Node | Kind::Remote(_) => format!("{:.2}", median(&mut ratios)),
                 Kind::Echo => "1".to_owned(),
             };
             let (rate, cost) = (median(&mut rates[index]), median(&mut costs[index]));

@@ -9,15 +9,15 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fogfun::remote::call::CallOutcome;
 use fogfun::sim::endpoint::Endpoint;
 use fogfun::{Context, FunctionError, MqttRecord, PersistedValue, StatefulFunction, TypeName, TypedValue};
+use support::http::{answer, read_request, response};
 use support::mosquitto::{Mosquitto, Tuning};
 use support::node::{self, Node};
 use support::publisher::{Pace, ToPublish, publish};
@@ -111,41 +111,15 @@ fn serve(stream: &TcpStream, manner: &Mutex<Manner>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = number.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let answer = |status: u16, content_type: &str, body: &[u8]| {
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
-            );
-            [head.as_bytes(), body].concat()
-        };
+        let Some(body) = read_request(&mut reader)? else { return Ok(()) };
         let octets = "application/octet-stream";
         let manner = *manner.lock().unwrap();
         match manner {
-            Manner::AsAnSdk => match endpoint.answer(&body) {
-                CallOutcome::Answered { status, content_type, body } => {
-                    writer.write_all(&answer(status, &content_type.unwrap_or_default(), &body))?;
-                }
-                CallOutcome::Failed { .. } => return Ok(()),
-            },
+            Manner::AsAnSdk => writer.write_all(&answer(&mut endpoint, &body))?,
             Manner::Closes => return Ok(()),
-            Manner::Says(status) => writer.write_all(&answer(status, "text/plain", b"out of order"))?,
-            Manner::OtherType => writer.write_all(&answer(200, "text/html", b"<html>"))?,
-            Manner::Garbage => writer.write_all(&answer(200, octets, &[0xFF; 1000]))?,
+            Manner::Says(status) => writer.write_all(&response(status, "text/plain", b"out of order"))?,
+            Manner::OtherType => writer.write_all(&response(200, "text/html", b"<html>"))?,
+            Manner::Garbage => writer.write_all(&response(200, octets, &[0xFF; 1000]))?,
             Manner::TooLong => {
                 writer.write_all(
                     format!("HTTP/1.1 200 X\r\ncontent-type: {octets}\r\ncontent-length: 1000000000\r\n\r\n")

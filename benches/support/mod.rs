@@ -1,6 +1,6 @@
 //! What do the end-to-end benchmarks share? The echo client to compare with, the load, and the table.
 
-#![allow(unreachable_pub, reason = "shared by the files of one benchmark")]
+#![allow(dead_code, unreachable_pub, reason = "each benchmark uses another part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! What stands between `in/` and `out/`? The echo or a node, each a process of its own whose CPU time can be read.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use super::echo;
 pub enum Kind {
     Echo,
     Node,
+    /// A node whose function is behind this port.
+    Remote(u16),
 }
 
 /// A relay that runs and is subscribed; ended when dropped.
@@ -45,6 +48,11 @@ impl Relay {
                 node.start();
                 (Self::Node(Box::new(node)), "counting-in", "in/+")
             }
+            Kind::Remote(port) => {
+                let mut node = Node::new(fogfun(), &remote_module(broker.port, port, qos), &[]);
+                node.start();
+                (Self::Node(Box::new(node)), "remote-in", "in/+")
+            }
         };
         wait_until("the relay is subscribed", Duration::from_secs(20), || {
             broker.has_subscription(client_id, filter)
@@ -61,6 +69,36 @@ impl Relay {
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the relay runs");
         tasks.map(|task| on_cpu(&task.expect("readable").path())).sum()
     }
+}
+
+/// The stock program.
+fn fogfun() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_fogfun"))
+}
+
+/// As the counting example's module, with its function behind a port.
+fn remote_module(broker: u16, functions: u16, qos: Qos) -> String {
+    let qos = qos as u8;
+    format!(
+        "kind: io.statefun.endpoints.v2/http
+spec: {{functions: bench/*, urlPathTemplate: \"http://127.0.0.1:{functions}/\"}}
+---
+kind: fogfun.mqtt.v1/ingress
+spec:
+  id: bench/in
+  address: mqtt://127.0.0.1:{broker}
+  clientId: remote-in
+  topics:
+    - {{topic: \"in/{{id}}\", qos: {qos}, format: text, id: {{capture: id}}, targets: [bench/count]}}
+---
+kind: fogfun.mqtt.v1/egress
+spec:
+  id: bench/out
+  address: mqtt://127.0.0.1:{broker}
+  clientId: remote-out
+  qos: {qos}
+"
+    )
 }
 
 /// The first number of a thread's `schedstat`: nanoseconds on a CPU.

@@ -2,6 +2,7 @@
 //!
 //! - [`mosquitto`]: a real Mosquitto on a free loopback port, in its own directory, ended by its process id.
 //! - [`wire`] and [`connection`]: MQTT packets on a socket, over rumqttc's codecs alone.
+//! - [`http`]: what a server of remote functions reads and writes.
 //! - [`publisher`]: publishes a script of messages at a pace, each exactly or at least once, across broker restarts.
 //! - [`subscriber`]: records what comes, in order. It does **not** drop repeats: a repeat is what the tests look for.
 //! - [`node`]: a node as a child process that can be killed, stopped and started again, and its named points of death.
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 pub mod books;
 pub mod connection;
+pub mod http;
 pub mod module_yaml;
 pub mod mosquitto;
 pub mod node;
