@@ -131,11 +131,11 @@ fn who_prefers_to_wait_hears_what_the_function_replies() {
     }
 }
 
-/// Records of one visitor, each sent until it is answered; the node dies meanwhile.
-fn visit(port: u16, visitor: u64, visits: u64, is_over: &AtomicBool) -> (u64, u64) {
-    let (mut accepted, mut repeated) = (0, 0);
-    for number in 0..visits {
-        let key = format!("idempotency-key: {number}");
+/// Records of one visitor, each sent until it is answered; the node dies meanwhile. How many were accepted and repeated.
+fn visit(port: u16, visitor: u64, is_over: &AtomicBool) -> (u64, u64) {
+    let (mut accepted, mut repeated) = (0_u64, 0_u64);
+    while !is_over.load(Ordering::Relaxed) {
+        let key = format!("idempotency-key: {}", accepted + repeated);
         let begin = Instant::now();
         loop {
             let answer = post(port, &format!("/visitors/greeter/{visitor}"), &[TEXT, &key], "hi");
@@ -151,9 +151,7 @@ fn visit(port: u16, visitor: u64, visits: u64, is_over: &AtomicBool) -> (u64, u6
             }
             break;
         }
-        if !is_over.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        std::thread::sleep(Duration::from_millis(2));
     }
     (accepted, repeated)
 }
@@ -161,7 +159,6 @@ fn visit(port: u16, visitor: u64, visits: u64, is_over: &AtomicBool) -> (u64, u6
 #[test]
 fn what_was_answered_202_counts_once_whatever_kills_the_node() {
     const VISITORS: u64 = 4;
-    const VISITS: u64 = 400;
     let mut seeded = Seeded::from_environment(0x0F06_F00D);
     for workers in [1, 3] {
         let mut visitors = Visitors::start(workers);
@@ -169,30 +166,25 @@ fn what_was_answered_202_counts_once_whatever_kills_the_node() {
         let clients: Vec<_> = (0..VISITORS)
             .map(|visitor| {
                 let is_over = Arc::clone(&is_over);
-                std::thread::spawn(move || visit(port, visitor, VISITS, &is_over))
+                std::thread::spawn(move || visit(port, visitor, &is_over))
             })
             .collect();
-        let mut deaths = 0;
+        std::thread::sleep(Duration::from_millis(100));
         for point in [Failpoint::AfterWrite, Failpoint::AfterSync, Failpoint::AfterSync] {
             visitors.node.kill();
             visitors.node.start_to_die(point, seeded.within(3, 30));
             assert!(visitors.node.wait_death(point, PATIENCE), "{}", visitors.node.log_tail());
             visitors.node.start();
             std::thread::sleep(Duration::from_millis(seeded.within(10, 100)));
-            deaths += 2;
         }
-        assert!(
-            clients.iter().any(|client| !client.is_finished()),
-            "the deaths were to fall into the visits"
-        );
         is_over.store(true, Ordering::Relaxed);
         let heard: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         let repeats: u64 = heard.iter().map(|(_, repeated)| repeated).sum();
         for (visitor, (accepted, repeated)) in heard.iter().enumerate() {
-            assert_eq!(accepted + repeated, VISITS);
+            assert!(20 < *accepted, "visitor {visitor} was heard {accepted} times");
             let reply = visitors.post(&format!("/visitors/greeter/{visitor}"), &[TEXT, WAIT], "last");
-            let expected = format!("Hello {visitor}, visit {}!", VISITS + 1);
-            assert_eq!(reply.body, expected, "{deaths} deaths, {repeats} repeats");
+            let expected = format!("Hello {visitor}, visit {}!", accepted + repeated + 1);
+            assert_eq!(reply.body, expected, "{repeats} repeats");
         }
         assert!(0 < repeats, "a death after the sync leaves somebody without an answer");
     }
