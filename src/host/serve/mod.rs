@@ -12,7 +12,7 @@
 //! - No client keeps a connection by being slow: a head, a body and the taking of an answer each have their time.
 //!
 //! What it deliberately does not do: TLS and passwords (a proxy's work), HTTP/2, compression. What a request means is in
-//! [`request`], what an answer says in [`answer`]; neither knows a socket.
+//! `request`, what an answer says in `answer`; neither knows a socket.
 
 mod answer;
 mod connection;
