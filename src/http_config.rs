@@ -82,6 +82,8 @@ impl Targets {
     }
 }
 
+/// The function type of those who wait for a reply over HTTP: whoever waits is an address too.
+pub const HTTP_TYPE: TypeName = TypeName::from_static("fogfun/http");
 /// The id of the playground's ingress.
 pub const PLAYGROUND_INGRESS: TypeName = TypeName::from_static("io.statefun.playground/ingress");
 /// The id of the playground's egress.

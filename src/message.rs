@@ -27,7 +27,9 @@ pub struct Message {
 /// What an ingress record says beside its payload: captures, topic, retain flag, user properties and so on, by name.
 ///
 /// Reserved names: `topic`, `retained` (`true` or `false`), `qos`, `response-topic`, `correlation-data`; a capture `{id}` is
-/// `capture.id`, an MQTT 5 user property `p` is `property.p` (repeated properties repeat, in order).
+/// `capture.id`, an MQTT 5 user property `p` is `property.p` (repeated properties repeat, in order). Over HTTP a header
+/// `fogfun-property-p` is `property.p`, and of the others these few come through: `header.idempotency-key`, `header.traceparent`,
+/// `header.tracestate`, `header.x-request-id`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Headers(Vec<(SmolStr, Payload)>);
 

@@ -26,7 +26,7 @@ pub mod machine;
 pub mod network;
 pub mod notes;
 pub mod operations;
-
+pub mod serve;
 pub mod shell;
 mod signals;
 pub mod start;

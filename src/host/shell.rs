@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,18 +19,19 @@ use super::http::HttpClient;
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
 use super::operations::Operations;
-use super::start::lost;
+use super::serve::HttpServer;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
 use super::{admin, failpoint, signals};
 use crate::admin::{AdminReply, AdminRequest};
+use crate::module::Application;
 use crate::mqtt::config::SessionConfig;
 use crate::mqtt::session::{ConnectionNumber, SessionInput};
 use crate::node::{NodeInput, NodeOutput};
 use crate::remote::call::{CallNumber, CallOutcome};
 use crate::remote::config::EndpointConfig;
-use crate::store::{StoreEvent, StoreStatus};
+use crate::store::StoreEvent;
 use crate::typed_value::TypedValue;
-use crate::worker::io::{OperationNumber, SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::io::{OperationNumber, SessionIndex, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput};
 
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -87,6 +88,15 @@ pub enum Event {
         /// How.
         outcome: CallOutcome,
     },
+    /// A record came over HTTP.
+    Take {
+        /// Names the answer.
+        request: u64,
+        /// What.
+        record: TakenRecord,
+    },
+    /// While the node stops: a client of an HTTP port has its answer.
+    Served,
     /// A person or a program asks.
     Admin {
         /// What.
@@ -109,6 +119,10 @@ pub struct ShellConfig {
     pub session_workers: Vec<WorkerIndex>,
     /// The module's endpoints.
     pub endpoints: Vec<Arc<EndpointConfig>>,
+    /// What is bound, and what is served over HTTP.
+    pub application: Arc<Application>,
+    /// Differs from start to start.
+    pub boot: u64,
     /// Where the admin socket is; `None`: at rest, no socket of any kind is opened and no signal taken.
     pub data: Option<PathBuf>,
     /// What `status` says of the node besides: versions, names, how the store was found.
@@ -125,6 +139,7 @@ pub struct Shell<W, N> {
     store: StorePath,
     network: Network,
     http: HttpClient,
+    server: HttpServer,
     executor: Rc<LocalExecutor<'static>>,
     for_node: VecDeque<NodeInput>,
     for_worker: VecDeque<WorkerInput>,
@@ -166,6 +181,8 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         let executor = Rc::new(LocalExecutor::new());
         let network = Network::new(config.sessions.clone(), Rc::clone(&executor), Arc::clone(&paths.main));
         let http = HttpClient::new(config.endpoints.clone(), &executor, Arc::clone(&paths.main));
+        let (application, inbox) = (Arc::clone(&config.application), Arc::clone(&paths.main));
+        let server = HttpServer::new(application, config.boot, &executor, inbox);
         let attempts = Some(vec![false; config.sessions.len()]);
         let clock_proof_due = Some(clock.now());
         Self {
@@ -177,6 +194,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             store,
             network,
             http,
+            server,
             executor,
             for_node: VecDeque::new(),
             for_worker: VecDeque::new(),
@@ -200,10 +218,11 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     /// Runs until stopped.
     ///
     /// # Errors
-    /// If a socket or signal handler cannot be made, or a worker could not start.
+    /// If a port cannot be listened at, a socket or signal handler cannot be made, or a worker could not start.
     pub fn run(mut self) -> Result<(), String> {
         let executor = Rc::clone(&self.executor);
         if let Some(data) = &self.config.data {
+            self.server.listen()?;
             admin::listen(data, &executor, &self.paths.main)
                 .map_err(|error| format!("admin socket: {error}"))?;
             signals::watch(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
@@ -327,6 +346,12 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             Event::Called { worker, call, outcome } => {
                 self.tell_worker(worker, WorkerInput::Called { call, outcome });
             }
+            Event::Take { request, record } => {
+                let owner = WorkerIndex(record.target.key_group().worker(self.worker_count()));
+                self.tell_worker(owner, WorkerInput::Take { request, record });
+            }
+            // Whether the node may stop is looked at after every turn.
+            Event::Served => {}
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
         }
@@ -412,7 +437,13 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             WorkerOutput::Call(call) if self.config.data.is_some() => self.http.call(worker, call),
             // At rest there is no network: a session and a call wait for ever.
             WorkerOutput::Connect { .. } | WorkerOutput::Call(_) => {}
-            WorkerOutput::Taken { .. } | WorkerOutput::Replied { .. } | WorkerOutput::Fetchable { .. } => {}
+            WorkerOutput::Taken { request, taken } => self.server.taken(request, taken),
+            WorkerOutput::Replied { waiter, value } => self.server.replied(&waiter, value),
+            WorkerOutput::Fetchable { value } => {
+                if let Err(text) = self.server.fetchable(&value) {
+                    self.on_counted(now, "fetchable-dropped", &text);
+                }
+            }
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
             WorkerOutput::Stopped => {
@@ -490,24 +521,6 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
     }
 
-    fn node_status(&self) -> serde_json::Value {
-        let mut status = self.config.about.clone();
-        let counters: BTreeMap<_, _> =
-            self.counters.iter().map(|(kind, (count, _))| (*kind, *count)).collect();
-        status.insert("control".into(), serde_json::json!(self.node.status()));
-        status.insert("runtime_ms".into(), self.clock.now().as_millis().into());
-        status.insert("outgoing_bytes".into(), self.network.outgoing_bytes().into());
-        status
-            .insert("connections_closed_for_not_reading".into(), self.network.closed_for_not_reading.into());
-        status.insert("http".into(), self.http.status());
-        status.insert("events".into(), serde_json::json!(counters));
-        let store = self.store.summary.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(summary);
-        let degraded = store.as_ref().and_then(|store| store.get("degraded")).cloned();
-        status.insert("degraded".into(), degraded.unwrap_or_default());
-        status.insert("store".into(), store.into());
-        status.into()
-    }
-
     fn on_counted(&mut self, now: Instant, kind: &'static str, text: &str) {
         let (count, logged) = self.counters.entry(kind).or_default();
         *count += 1;
@@ -523,6 +536,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         }
         let deadline = now + to_ticks(STOP_TIME_MAX);
         let workers_stopped = vec![false; self.worker_count()];
+        self.server.stop();
         self.stopping = Some(Stopping { deadline: deadline + to_ticks(STOP_GRACE), workers_stopped });
         self.tell_every_worker(|| WorkerInput::Stop { deadline });
         self.for_node.push_back(NodeInput::Stop);
@@ -539,6 +553,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         stopping.workers_stopped.iter().all(|stopped| *stopped)
             && !self.store_busy
             && self.network.outgoing_bytes() == 0
+            && !self.server.is_busy()
     }
 
     fn say_ready(&mut self) {
@@ -557,24 +572,11 @@ impl<W, N> std::fmt::Debug for Shell<W, N> {
     }
 }
 
-fn summary(status: &StoreStatus) -> serde_json::Value {
-    serde_json::json!({
-        "bytes_written": status.bytes_written,
-        "syncs": status.syncs,
-        "segments": status.segments,
-        "spares": status.spares,
-        "log_bytes": status.log_bytes,
-        "epoch": status.epoch.0,
-        "folded": status.folded.0,
-        "latched": status.latched.as_ref().map(|(_, text)| text),
-        "degraded": status.degraded.as_ref().map(lost),
-    })
-}
-
 fn to_ticks(duration: Duration) -> embassy_time::Duration {
     embassy_time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
+mod status;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -100,6 +100,8 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
         operations: Operations::new(application.operations.clone()),
         session_workers,
         endpoints: application.endpoints.clone(),
+        application: Arc::clone(&application),
+        boot: entropy()?,
         data: serving,
         about: about(&recovered, &board),
     };

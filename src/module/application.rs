@@ -9,7 +9,7 @@ use super::specification::Specification;
 use super::suggest;
 use crate::address::TypeName;
 use crate::function::{AsyncOperation, Directory, StatefulFunction};
-use crate::http_config::{HttpConfig, HttpRole, Targets};
+use crate::http_config::{HTTP_TYPE, HttpConfig, HttpRole, Targets};
 use crate::mqtt::config::{Role, SessionConfig};
 use crate::remote::call::EndpointIndex;
 use crate::remote::config::{EndpointConfig, Served};
@@ -445,11 +445,12 @@ mod tests;
 
 impl Directory for Application {
     fn binds_function(&self, function_type: &TypeName) -> bool {
-        self.bound(function_type).is_some()
+        // Whoever waits for a reply over HTTP is there, or nobody minds.
+        *function_type == HTTP_TYPE || self.bound(function_type).is_some()
     }
 
     fn has_egress(&self, egress: &TypeName) -> bool {
-        self.egress(egress).is_some()
+        self.egress(egress).is_some() || self.http_egress(egress).is_some()
     }
 
     fn has_operation(&self, operation: &TypeName) -> bool {

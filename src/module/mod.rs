@@ -23,7 +23,7 @@ mod fields;
 mod kinds;
 mod legacy;
 mod specification;
-mod suggest;
+pub(crate) mod suggest;
 mod translate;
 mod yaml;
 mod yaml_text;

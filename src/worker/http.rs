@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use embassy_time::Instant;
 
-use crate::address::{Address, TypeName};
+use crate::address::Address;
 use crate::epoch::Epoch;
 use crate::message::{Headers, Message};
 use crate::state::key::Key;
@@ -18,9 +18,6 @@ use crate::typed_value::TypedValue;
 
 use super::io::{Taken, TakenRecord, WorkerOutput};
 use super::{Notes, Worker};
-
-/// The function type of those who wait for a reply over HTTP: whoever waits is an address too.
-pub const HTTP_TYPE: TypeName = TypeName::from_static("fogfun/http");
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Takes a record in.

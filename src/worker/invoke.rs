@@ -21,6 +21,7 @@ use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
 use super::functions::Bound;
 use super::instances::{Instance, InstanceIndex, Status};
+use super::io::WorkerOutput;
 use super::mailbox::Waiting;
 use super::operations::Operation;
 use super::remote::RemoteIndex;
@@ -212,6 +213,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             if let Some(target) = session.and_then(|session| self.session_addresses[session].clone()) {
                 let caller = sender.clone();
                 self.send(now, group, Message { target, caller, argument: value, headers: None });
+            } else if self.config.application.http_egress(&egress).is_some() {
+                self.promise(WorkerOutput::Fetchable { value });
             }
         }
         self.effects = effects;

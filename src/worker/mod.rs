@@ -74,7 +74,7 @@ use overlay::Overlay;
 use recovery::Replayed;
 use remote::Remote;
 
-pub use http::HTTP_TYPE;
+pub use crate::http_config::HTTP_TYPE;
 pub(crate) use invoke::panic_text;
 
 /// The function type of sessions: a session is an address too.

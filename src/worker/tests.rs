@@ -6,6 +6,7 @@ mod bench;
 mod delayed;
 mod epochs;
 mod failures;
+mod http;
 mod memory;
 mod operations;
 mod remote;

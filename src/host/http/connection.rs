@@ -138,8 +138,8 @@ async fn tls_config(endpoint: &Endpoint) -> io::Result<Arc<ClientConfig>> {
     Ok(config)
 }
 
-/// A request's body, in one piece.
-pub(super) struct Whole(pub(super) Option<Bytes>);
+/// A request's or an answer's body, in one piece.
+pub(in crate::host) struct Whole(pub(in crate::host) Option<Bytes>);
 
 impl Body for Whole {
     type Data = Bytes;

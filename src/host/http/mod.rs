@@ -34,7 +34,9 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use smol::{LocalExecutor, Timer};
 
+pub(super) use self::connection::Whole;
 use self::pool::Pool;
+pub(super) use self::socket::{READ_BYTES, Scratch, Socket, Traffic};
 use super::inbox::Inbox;
 use super::shell::Event;
 use crate::remote::call::Call;
@@ -206,23 +208,23 @@ const FRAMING_HEADERS: [&str; 6] =
 
 /// Since the start.
 #[derive(Default)]
-struct Counters {
+pub(super) struct Counters {
     requests: Cell<u64>,
     /// Sent again because an idle connection had been closed.
     repeated: Cell<u64>,
     /// Begun while `pool_size` others were under way to the same place.
     beyond_pool: Cell<u64>,
     redirects: Cell<u64>,
-    opened: Cell<u64>,
+    pub(super) opened: Cell<u64>,
     reused: Cell<u64>,
-    closed: Cell<u64>,
+    pub(super) closed: Cell<u64>,
     /// As HTTP has them, before TLS.
-    bytes_sent: Cell<u64>,
-    bytes_received: Cell<u64>,
+    pub(super) bytes_sent: Cell<u64>,
+    pub(super) bytes_received: Cell<u64>,
 }
 
 impl Counters {
-    fn add(counter: &Cell<u64>, count: usize) {
+    pub(super) fn add(counter: &Cell<u64>, count: usize) {
         counter.set(counter.get() + count as u64);
     }
 }

@@ -13,17 +13,17 @@ use smol::io::{AsyncRead, AsyncWrite};
 use super::Counters;
 
 /// Bytes of one read; one such buffer serves all connections.
-pub(super) const READ_BYTES: usize = 16 * 1024;
+pub(in crate::host) const READ_BYTES: usize = 16 * 1024;
 
 /// The read buffer that all connections share: nothing is kept in it across a wait.
-pub(super) type Scratch = Rc<RefCell<Vec<u8>>>;
+pub(in crate::host) type Scratch = Rc<RefCell<Vec<u8>>>;
 
 /// TCP, UNIX or TLS.
-pub(super) trait Duplex: AsyncRead + AsyncWrite {}
+pub(in crate::host) trait Duplex: AsyncRead + AsyncWrite {}
 impl<T: AsyncRead + AsyncWrite> Duplex for T {}
 
 /// A connected socket; dropping it closes it.
-pub(super) struct Socket {
+pub(in crate::host) struct Socket {
     stream: Pin<Box<dyn Duplex>>,
     /// Several slices at once save a copy; through TLS they would be several records.
     is_vectored: bool,
@@ -33,7 +33,7 @@ pub(super) struct Socket {
 }
 
 /// What went over one connection.
-pub(super) struct Traffic {
+pub(in crate::host) struct Traffic {
     received: Cell<u64>,
     /// When a byte moved, or a request began.
     moved: Cell<Instant>,
@@ -43,28 +43,28 @@ pub(super) struct Traffic {
 
 impl Traffic {
     /// Bytes that came.
-    pub(super) fn received(&self) -> u64 {
+    pub(in crate::host) fn received(&self) -> u64 {
         self.received.get()
     }
 
     /// Since when nothing has moved.
-    pub(super) fn quiet_since(&self) -> Instant {
+    pub(in crate::host) fn quiet_since(&self) -> Instant {
         self.moved.get()
     }
 
     /// Is it the server who does not read?
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::host) fn is_blocked(&self) -> bool {
         self.is_blocked.get()
     }
 
     /// A request begins now.
-    pub(super) fn begin(&self) {
+    pub(in crate::host) fn begin(&self) {
         self.moved.set(Instant::now());
     }
 }
 
 impl Socket {
-    pub(super) fn new(
+    pub(in crate::host) fn new(
         stream: Pin<Box<dyn Duplex>>,
         is_vectored: bool,
         scratch: Scratch,
@@ -79,7 +79,7 @@ impl Socket {
         Self { stream, is_vectored, scratch, counters, traffic: Rc::new(traffic) }
     }
 
-    pub(super) fn traffic(&self) -> Rc<Traffic> {
+    pub(in crate::host) fn traffic(&self) -> Rc<Traffic> {
         Rc::clone(&self.traffic)
     }
 

@@ -126,6 +126,8 @@ fn bytes_go_round_on_both_threads_and_stop_closes_all() {
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
         operations: Operations::default(),
         endpoints: vec![],
+        application: Arc::new(Application::at_rest()),
+        boot: 0,
         data: Some(data.path().to_owned()),
         about: serde_json::Map::new(),
     };
@@ -156,6 +158,8 @@ fn at_rest_no_socket_is_opened_and_a_question_is_answered() {
         session_workers: vec![WorkerIndex(0), WorkerIndex(1)],
         operations: Operations::default(),
         endpoints: vec![],
+        application: Arc::new(Application::at_rest()),
+        boot: 0,
         data: None,
         about: serde_json::Map::new(),
     };

@@ -25,7 +25,7 @@ use crate::sim::simulation::NoNotes;
 use crate::state::key::Key;
 use crate::store::Base;
 use crate::typed_value::TypedValue;
-use crate::worker::io::{ChannelItem, OperationNumber, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::io::{ChannelItem, OperationNumber, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput};
 use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart};
 
 pub(super) const OUT: TypeName = TypeName::from_static("test/out");
@@ -45,6 +45,8 @@ pub(super) struct Bench {
     channels: BTreeMap<(usize, usize), VecDeque<ChannelItem>>,
     sections: Vec<Option<Vec<u8>>>,
     answers: Vec<AdminReply>,
+    /// What went to the shell's HTTP ports.
+    over_http: Vec<WorkerOutput>,
     committed: Epoch,
     requests: u64,
     /// Calls that are out, by worker, in the order made.
@@ -80,6 +82,7 @@ impl Bench {
             channels: BTreeMap::new(),
             sections: Vec::new(),
             answers: Vec::new(),
+            over_http: Vec::new(),
             committed: Epoch(0),
             requests: 0,
             calls: Vec::new(),
@@ -96,6 +99,7 @@ impl Bench {
         self.answers.clear();
         self.calls.clear();
         self.operations.clear();
+        self.over_http.clear();
         self.fold_wanted = false;
         self.start(workers);
     }
@@ -138,6 +142,19 @@ impl Bench {
         self.drain(worker);
     }
 
+    /// A record comes over HTTP; its number.
+    pub(super) fn take(&mut self, record: TakenRecord) -> u64 {
+        self.requests += 1;
+        let (request, worker) = (self.requests, self.owner(&record.target));
+        self.tell(worker, WorkerInput::Take { request, record });
+        request
+    }
+
+    /// What clients and the playground have heard since the last call.
+    pub(super) fn heard_over_http(&mut self) -> Vec<WorkerOutput> {
+        std::mem::take(&mut self.over_http)
+    }
+
     pub(super) fn owner(&self, address: &Address) -> usize {
         address.key_group().worker(self.workers.len())
     }
@@ -157,6 +174,9 @@ impl Bench {
                 WorkerOutput::FoldWanted => self.fold_wanted = true,
                 WorkerOutput::Call(call) => self.calls.push((worker, call)),
                 WorkerOutput::Operate { number, .. } => self.operations.push((worker, number)),
+                WorkerOutput::Taken { .. }
+                | WorkerOutput::Replied { .. }
+                | WorkerOutput::Fetchable { .. } => self.over_http.push(output),
                 _ => {}
             }
         }
@@ -451,6 +471,9 @@ spec:
   id: test/out
   address: mqtt://broker
   qos: 2
+---
+kind: io.statefun.playground.v1/egress
+spec: {port: 8091, topics: [greetings]}
 ";
 
 const ENDPOINT: &str = r"
