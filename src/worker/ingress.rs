@@ -11,11 +11,10 @@ use embassy_time::Instant;
 use crate::address::Address;
 use crate::egress::MqttRecord;
 use crate::function::FunctionError;
-use crate::key_group::KeyGroup;
 use crate::message::{Headers, IngressRecord, Message};
 use crate::mqtt::config::{Qos, Retained, Role, SessionConfig, Subscription};
 use crate::mqtt::format::{Decoded, outbox_of, record_of};
-use crate::mqtt::session::{OutboxRecord, ReceivedPublish, Session, SessionInput, SessionOutput};
+use crate::mqtt::session::{MessageId, OutboxRecord, ReceivedPublish, Session, SessionInput, SessionOutput};
 use crate::payload::Payload;
 use crate::router::{Downstream, Router};
 use crate::state::key::Key;
@@ -111,7 +110,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.bury(now, &target, letter, "the module has no session of this name", 1);
             return;
         };
-        let message_id = message_id(self.identity, group, arrival);
+        let message_id = MessageId::new(self.identity, group, arrival);
         let owned = &mut self.sessions[at];
         let encoded = match &owned.config.role {
             Role::Egress(egress) => outbox_of(egress, message.caller.as_ref(), &message.argument, message_id)
@@ -250,7 +249,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// What the broker refused for good becomes a dead letter of its egress.
     fn bury_refused(&mut self, now: Instant, at: usize, record: OutboxRecord, reason: &str) {
         let target = self.sessions[at].address.clone();
-        let mut again = MqttRecord::new(record.topic, record.payload).qos(record.qos).retain(record.retain);
+        let mut again = MqttRecord::new(record.topic, &*record.payload).qos(record.qos).retain(record.retain);
         again.properties = record.properties;
         let letter = Letter { caller: None, argument: again.into(), headers: None };
         self.bury(now, &target, letter, reason, 1);
@@ -286,24 +285,6 @@ fn publish_of(letter: &Letter) -> ReceivedPublish {
     }
 }
 
-/// Data directory, group and arrival number, as `{:016x}-{:02x}-{:x}` writes them.
-fn message_id(identity: u64, group: KeyGroup, arrival: u64) -> String {
-    let mut text = String::with_capacity(MESSAGE_ID_BYTES);
-    let mut hexadecimal = |number: u64, digits_min: u32| {
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(digits_min);
-        for place in (0..digits).rev() {
-            text.extend(char::from_digit(((number >> (4 * place)) & 15) as u32, 16));
-        }
-        if digits_min != 1 {
-            text.push('-');
-        }
-    };
-    hexadecimal(identity, 16);
-    hexadecimal(u64::from(group.number()), 2);
-    hexadecimal(arrival, 1);
-    text
-}
-
 fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Subscription> {
     match &config.role {
         Role::Ingress { subscriptions } => {
@@ -313,23 +294,5 @@ fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Sub
     }
 }
 
-/// Room for a message id: two numbers of 16 digits, a group, two hyphens.
-const MESSAGE_ID_BYTES: usize = 36;
 /// The type name of a payload that no format has looked at.
 const PUBLISHED_TYPENAME: &str = "fogfun.types/payload";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_id_is_what_format_writes() {
-        for (identity, arrival) in [(0, 0), (1, 1), (u64::MAX, u64::MAX), (0x0123_4567_89ab_cdef, 0x10_0000)]
-        {
-            for group in KeyGroup::all() {
-                let expected = format!("{identity:016x}-{:02x}-{arrival:x}", group.number());
-                assert_eq!(message_id(identity, group, arrival), expected);
-            }
-        }
-    }
-}
