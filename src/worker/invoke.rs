@@ -103,6 +103,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let mut value = Vec::new();
         encode_dead_letter(&dead, &mut value);
         self.account.add_dirty(key.len() + value.len());
+        self.account.add_dead_letter(key.len() + value.len());
         self.overlay.write(key, Some(value), self.epochs.working);
         self.event("dead-letter", format!("{target}: {reason}"));
     }
@@ -333,11 +334,21 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.retries.insert((due, at));
     }
 
-    /// An instance's first letter becomes a dead letter.
+    /// An instance's first letter becomes a dead letter; if there are too many already, it waits where it is and is tried again.
     pub(crate) fn give_up(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
         let instance = self.instances.at(at);
         let address = instance.address.clone();
         let attempts = instance.failures.max(1);
+        if self.account.is_full_of_dead_letters() {
+            let wait_us = u64::try_from(self.config.limits.backoff_max.as_micros()).unwrap_or(u64::MAX / 4);
+            self.retry_after(now, at, Duration::from_micros(wait_us));
+            let kept = self.account.dead_letters();
+            self.event(
+                "dead-letters-full",
+                format!("{address}: {reason}; {kept} dead letters wait for a person"),
+            );
+            return;
+        }
         if let Some(waiting) = self.consume_first(now, at) {
             self.bury(now, &address, waiting.letter, reason, attempts);
         }

@@ -53,7 +53,7 @@ use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
 use crate::function::effects::Effects;
 use crate::key_group::KeyGroup;
-use crate::limits::{EFFECTS_BYTES_MAX, KEY_GROUPS};
+use crate::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, EFFECTS_BYTES_MAX, KEY_GROUPS};
 use crate::message::Message;
 use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
@@ -132,6 +132,10 @@ pub struct WorkerLimits {
     pub channel_bytes: u32,
     /// Letters that wait on this worker; more closes the ingress until they are fewer.
     pub letters_max: u64,
+    /// Dead letters that this worker keeps; at the bound the ingress closes and addresses go on trying, until some are dropped.
+    pub dead_letters_max: u64,
+    /// Bytes of their keys and values; at the bound likewise.
+    pub dead_letter_bytes_max: u64,
     /// Attempts at a message whose function fails, before it is a dead letter.
     pub attempts_max: u32,
     /// The wait before the second attempt; doubles up to `backoff_max`, with jitter.
@@ -151,6 +155,8 @@ impl WorkerLimits {
             effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_memory_bytes()) / 2),
             channel_bytes: board.channel_bytes,
             letters_max: u64::from(board.waiting_messages_max),
+            dead_letters_max: DEAD_LETTERS_MAX,
+            dead_letter_bytes_max: DEAD_LETTER_BYTES_MAX,
             attempts_max: board.attempts_max,
             backoff_min: Duration::from_millis(board.retry_first_ms),
             backoff_max: Duration::from_millis(board.retry_max_ms),
