@@ -11,6 +11,7 @@ use embassy_time::Instant;
 use crate::address::Address;
 use crate::egress::MqttRecord;
 use crate::function::FunctionError;
+use crate::key_group::KeyGroup;
 use crate::message::{Headers, IngressRecord, Message};
 use crate::mqtt::config::{Qos, Retained, Role, SessionConfig, Subscription};
 use crate::mqtt::format::{Decoded, outbox_of, record_of};
@@ -22,7 +23,7 @@ use crate::state::value::Letter;
 use crate::store::BaseRead;
 use crate::typed_value::TypedValue;
 
-use super::channel::join;
+use super::channel::{join, split};
 use super::invoke::panic_text;
 use super::io::{SessionIndex, WorkerOutput};
 use super::{Notes, Worker, owned_at};
@@ -31,6 +32,8 @@ use super::{Notes, Worker, owned_at};
 pub(crate) struct OwnedSession {
     pub(crate) index: SessionIndex,
     pub(crate) address: Address,
+    /// The address's.
+    pub(crate) group: KeyGroup,
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) session: Session,
     pub(crate) routers: Vec<Box<dyn Router>>,
@@ -105,15 +108,27 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = arrival.unwrap_or_else(|| self.next_arrival(group));
         self.arrivals_used.insert(group);
-        let Some(at) = self.sessions.iter().position(|owned| owned.address == message.target) else {
-            let (target, letter) = super::channel::split(message);
-            self.bury(now, &target, letter, "the module has no session of this name", 1);
-            return;
-        };
-        let message_id = MessageId::new(self.identity, group, arrival);
+        let (target, letter) = split(message);
+        match self.sessions.iter().position(|owned| owned.address == target) {
+            Some(at) => self.put_into_outbox(now, at, arrival, letter),
+            None => self.bury(now, &target, letter, "the module has no session of this name", 1),
+        }
+    }
+
+    /// Hands an egress record to a session of this worker, without a message between them.
+    pub(crate) fn egress(&mut self, now: Instant, at: usize, caller: Option<Address>, argument: TypedValue) {
+        self.mark_dirty(now);
+        let group = self.sessions[at].group;
+        let arrival = self.next_arrival(group);
+        self.arrivals_used.insert(group);
+        self.put_into_outbox(now, at, arrival, Letter { caller, argument, headers: None });
+    }
+
+    fn put_into_outbox(&mut self, now: Instant, at: usize, arrival: u64, letter: Letter) {
         let owned = &mut self.sessions[at];
+        let message_id = MessageId::new(self.identity, owned.group, arrival);
         let encoded = match &owned.config.role {
-            Role::Egress(egress) => outbox_of(egress, message.caller.as_ref(), &message.argument, message_id)
+            Role::Egress(egress) => outbox_of(egress, letter.caller.as_ref(), &letter.argument, message_id)
                 .map_err(|error| error.to_string()),
             Role::Ingress { .. } => Err("an ingress takes no records from functions".to_owned()),
         };
@@ -123,7 +138,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 owned.is_stirred = true;
             }
             Err(reason) => {
-                let (target, letter) = super::channel::split(message);
+                let target = owned.address.clone();
                 self.bury(now, &target, letter, &reason, 1);
             }
         }

@@ -21,11 +21,12 @@ use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
 use super::functions::Bound;
 use super::instances::{Instance, InstanceIndex, Status};
+use super::io::SessionIndex;
 use super::mailbox::Waiting;
 use super::operations::Operation;
 use super::remote::RemoteIndex;
 use super::states::StateView;
-use super::{Behind, Notes, Suspect, Worker};
+use super::{Behind, Notes, Suspect, Worker, owned_at};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
@@ -209,9 +210,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         for EgressRecord { egress, value } in effects.egress.drain(..) {
             // A session's address is its egress's name, which fitted where it was declared.
-            let session = self.config.application.egress(&egress);
-            if let Some(target) = session.and_then(|session| self.session_addresses[session].clone()) {
-                let caller = sender.clone();
+            let Some(session) = self.config.application.egress(&egress) else { continue };
+            let caller = sender.clone();
+            if let Some(owned) = owned_at(&self.sessions, SessionIndex(session)) {
+                self.egress(now, owned, caller, value);
+            } else if let Some(target) = self.session_addresses[session].clone() {
                 self.send(now, group, Message { target, caller, argument: value, headers: None });
             }
         }

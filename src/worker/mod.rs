@@ -369,6 +369,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Delivers a message to its address's worker: here, or over a channel. `from` is the sender's group.
     fn send(&mut self, now: Instant, from: KeyGroup, message: Message) {
+        if let Some(at) = self.instances.find(&message.target) {
+            // Only addresses of our own groups are in memory, and a session is not among them.
+            let group = self.instances.at(at).group;
+            let arrival = self.next_arrival(group);
+            let (_, letter) = split(message);
+            self.mark_dirty(now);
+            self.enqueue_at(at, Waiting { arrival, persisted: Epoch(0), letter });
+            return;
+        }
         let group = message.target.key_group();
         let owner = group.worker(self.config.workers);
         if owner == self.config.index.0 {
@@ -409,6 +418,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if is_new {
             self.account.add(instances::INSTANCE_BYTES);
         }
+        self.enqueue_at(at, waiting);
+        at
+    }
+
+    fn enqueue_at(&mut self, at: InstanceIndex, waiting: Waiting) {
         self.account.change_letters(0, waiting.memory_bytes());
         self.account.letters += 1;
         self.touch(at);
@@ -418,7 +432,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             instance.status = Status::Queued;
             self.run_queue.push_back(at);
         }
-        at
     }
 
     fn touch(&mut self, at: InstanceIndex) {

@@ -327,6 +327,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let session = Session::new(Arc::clone(config), recovered, start, seed);
             self.sessions.push(OwnedSession {
                 index: SessionIndex(index),
+                group: address.key_group(),
                 address,
                 config: Arc::clone(config),
                 session,

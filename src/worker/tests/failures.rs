@@ -202,6 +202,7 @@ fn too_many_dead_letters_close_the_ingress_and_let_addresses_wait() {
             bench.settle();
             bench.pass_time(Duration::from_millis(300));
         }
+        bench.settle();
     };
     for id in ["x", "y"] {
         assert!(is_open(&mut bench));
