@@ -1,7 +1,8 @@
 //! How fast is a board inside? Workers, node and a store on a real disk, with epochs, cuts and commits, without sockets.
 //!
 //! `cargo bench --bench in_process` prints the median of five runs of each load; `-- a` only that load, `-- a 1 200` one run of 200
-//! epochs (for callgrind). Where the files lie is `FOGFUN_BENCH_DIRECTORY`, else the system's temporary directory.
+//! epochs; `-- v` is load a in virtual time, a fixed count of invocations an epoch, for callgrind: its instructions are the same
+//! beside any other load. Where the files lie is `FOGFUN_BENCH_DIRECTORY`, else the system's temporary directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -64,6 +65,9 @@ fn main() {
             println!("{name}: {text}: {:.0} {unit}/s (all: {})", rates[rates.len() / 2], all.join(", "));
         }
     }
+    if arguments.first().is_some_and(|only| only == "v") {
+        virtual_time(epochs);
+    }
     if wanted("d") {
         recovery();
         for pause_ms in [0, 40] {
@@ -113,6 +117,20 @@ fn throughput(name: &str, workers: usize, epochs: u64) -> f64 {
             _ => {}
         }
     }
+}
+
+/// Load a with 1,024 invocations an epoch and the store on this thread; prints how many, to divide callgrind's sum by.
+fn virtual_time(epochs: u64) {
+    let directory = directory();
+    let plan = Plan { workers: 1, pause: Duration::from_ticks(0), is_real_time: false };
+    let mut bed = Bed::start(directory.path(), application(module("a"), &yaml("a")), &plan);
+    bed.settle();
+    Feed::new().send(&mut bed, "in/0", 1);
+    for _ in 0..epochs {
+        (0..4).for_each(|_| bed.turn(256));
+        bed.set_now(bed.now() + Duration::from_millis(2));
+    }
+    println!("v: {} invocations, {} epochs", DONE.load(Ordering::Relaxed), bed.counts.committed);
 }
 
 /// PUBLISHes with QoS 1, `IDS` under way at most.

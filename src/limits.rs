@@ -86,3 +86,9 @@ pub const ENDPOINT_HEADERS_MAX: usize = 16;
 pub const HEADER_BYTES_MAX: usize = 4_096;
 /// Topics of a playground's egress; each is a queue.
 pub const PLAYGROUND_TOPICS_MAX: usize = 256;
+/// Dead letters that one worker keeps; beyond, its ingress closes and an address whose message would be one more goes on trying,
+/// until a person retries or drops some. Generous for what a person can look at (some 5 MB of storage at 500 bytes each).
+pub const DEAD_LETTERS_MAX: u64 = 10_000;
+/// Bytes of keys and values of the dead letters that one worker keeps, in storage; at the bound as at [`DEAD_LETTERS_MAX`]. What
+/// is under way when it is reached (a receive maximum of records, a window of refusals) still comes on top.
+pub const DEAD_LETTER_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -22,8 +22,8 @@ const LOUD: TypeName = TypeName::from_static("test/loud");
 const OUT: TypeName = TypeName::from_static("test/out");
 const IDS: usize = 100;
 const INVOCATIONS: usize = 2_000;
-/// Allocations of one egress record on its way into the outbox: three are kept (topic, payload, message id).
-const EGRESS_ALLOCATIONS_MAX: f64 = 5.1;
+/// Allocations of one egress record whose topic and payload are short, on its way into the outbox: only the outbox grows.
+const EGRESS_ALLOCATIONS_MAX: f64 = 0.01;
 
 /// Counts, and passes the message on to the next id.
 struct Ring {
@@ -109,7 +109,7 @@ fn an_invocation_allocates_nothing() {
 }
 
 #[test]
-fn an_egress_record_allocates_what_its_outbox_keeps() {
+fn a_short_egress_record_allocates_nothing_but_its_outbox() {
     let directory = tempfile::tempdir().unwrap();
     let mut bed = board(directory.path(), &LOUD);
     let inside = invoke(&mut bed);

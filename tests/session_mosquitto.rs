@@ -22,7 +22,8 @@ use fogfun::mqtt::config::{
     TopicPattern,
 };
 use fogfun::mqtt::session::{
-    ConnectionNumber, OutboxRecord, RecoveredSession, Session, SessionInput, SessionOutput, SessionStart,
+    ConnectionNumber, MessageId, OutboxRecord, RecoveredSession, Session, SessionInput, SessionOutput,
+    SessionStart,
 };
 use fogfun::state::key::Key;
 
@@ -217,10 +218,10 @@ impl Relay {
                         self.message += 1;
                         let record = OutboxRecord {
                             topic: "out/x".into(),
-                            payload: publish.payload,
+                            payload: publish.payload.into(),
                             qos: Qos::ExactlyOnce,
                             retain: false,
-                            message_id: self.message.to_string(),
+                            message_id: MessageId::from_text(&self.message.to_string()).unwrap(),
                             properties: vec![("response-topic".into(), "answers".into())],
                         };
                         self.input(1, SessionInput::Send(record));

@@ -11,3 +11,4 @@
 pub mod echo;
 pub mod load;
 pub mod relay;
+pub mod storage;

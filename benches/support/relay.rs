@@ -11,6 +11,7 @@ use crate::rig::wait_until;
 use crate::rig::wire::{Qos, Version};
 
 use super::echo;
+use super::storage::Marks;
 
 /// Which relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,11 @@ pub enum Relay {
 
 impl Relay {
     pub fn start(kind: Kind, broker: &Mosquitto, qos: Qos) -> Self {
+        Self::start_with(kind, broker, qos, None)
+    }
+
+    /// The same, a node with this board.
+    pub fn start_with(kind: Kind, broker: &Mosquitto, qos: Qos, board: Option<&str>) -> Self {
         let (relay, client_id, filter) = match kind {
             Kind::Echo => {
                 let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -45,6 +51,10 @@ impl Relay {
                     message_ids: false,
                 };
                 let mut node = Node::new(&node::example("counting"), &module.text(), &[]);
+                if let Some(board) = board {
+                    let path = node.write_file("board.toml", board);
+                    node.set_arguments(&["--board", path.to_str().expect("a path of ours is text")]);
+                }
                 node.start();
                 (Self::Node(Box::new(node)), "counting-in", "in/+")
             }
@@ -60,13 +70,33 @@ impl Relay {
         relay
     }
 
-    /// On a CPU so far, over all threads.
-    pub fn cpu(&self) -> Duration {
-        let pid = match self {
+    /// Anonymous resident memory now, in kB.
+    pub fn anonymous_kb(&self) -> u64 {
+        of_process(self.pid(), "smaps_rollup", "Anonymous")
+    }
+
+    /// What it has cost the storage so far.
+    pub fn marks(&self) -> Marks {
+        match self {
+            Self::Echo(child) => Marks::now(child.id(), &std::env::temp_dir(), 0),
+            Self::Node(node) => {
+                let syncs =
+                    node.status().0["node"]["store"]["syncs"].as_u64().expect("status tells of syncs");
+                Marks::now(self.pid(), &node.data(), syncs)
+            }
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
             Self::Echo(child) => child.id(),
             Self::Node(node) => node.pid().expect("the node runs"),
-        };
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the relay runs");
+        }
+    }
+
+    /// On a CPU so far, over all threads.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the relay runs");
         tasks.map(|task| on_cpu(&task.expect("readable").path())).sum()
     }
 }
@@ -106,6 +136,14 @@ fn on_cpu(task: &std::path::Path) -> Duration {
     let text = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
     let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+/// A field of a file in a process's directory of `/proc`, in its unit.
+pub fn of_process(pid: u32, file: &str, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).expect("the relay runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.expect("the kernel tells it")
 }
 
 impl Drop for Relay {

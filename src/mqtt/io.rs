@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use embassy_time::Instant;
+use smol_str::SmolStr;
 
 use super::config::Qos;
+pub use super::message_id::MessageId;
 use crate::epoch::Epoch;
+use crate::payload::Payload;
 
 /// The number of a connection: each connect gets the next one, so a late event of an old one is told apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -108,15 +111,15 @@ pub enum SessionOutput {
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutboxRecord {
     /// The MQTT topic.
-    pub topic: String,
+    pub topic: SmolStr,
     /// The payload.
-    pub payload: Bytes,
+    pub payload: Payload,
     /// With which QoS.
     pub qos: Qos,
     /// With the retain flag?
     pub retain: bool,
     /// Given once, kept for ever: the MQTT 5 user property `fogfun-message-id` by which a consumer drops repeats.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// What the broker is to pass on besides: user properties in order, with the reserved names of
     /// [`Headers`](crate::message::Headers) for response topic and correlation data.
     pub properties: Vec<(String, String)>,

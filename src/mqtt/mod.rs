@@ -6,6 +6,7 @@ pub mod config;
 pub mod format;
 mod inbound;
 pub mod io;
+mod message_id;
 mod outbound;
 mod progress;
 mod reconnect;

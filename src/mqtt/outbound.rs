@@ -37,8 +37,8 @@ pub(super) struct Outbound {
     /// Entry `first + place` of this incarnation.
     entries: VecDeque<Entry>,
     first: u64,
-    /// QoS 0, by a number of their own.
-    instant: VecDeque<(u64, OutboxRecord)>,
+    /// QoS 0, by numbers of their own: the last is the one before `instant_next`.
+    instant: VecDeque<OutboxRecord>,
     instant_next: u64,
     cut: u64,
     instant_cut: u64,
@@ -169,7 +169,7 @@ impl Outbound {
     pub(super) fn push(&mut self, record: OutboxRecord) {
         self.bytes += record_bytes(&record);
         if record.qos == Qos::AtMostOnce {
-            self.instant.push_back((self.instant_next, record));
+            self.instant.push_back(record);
             self.instant_next += 1;
             return;
         }
@@ -198,13 +198,18 @@ impl Outbound {
             self.cursor += 1;
             self.continue_entry(now, number, peer, wire);
         }
-        while let Some((_, record)) =
-            self.instant.pop_front_if(|(number, _)| *number < self.instant_committed)
-        {
+        let ready = self.instant_ready();
+        for record in self.instant.drain(..ready) {
             self.bytes -= record_bytes(&record);
             self.published += 1;
             publish(&record, Qos::AtMostOnce, false, 0, peer, wire);
         }
+    }
+
+    /// How many of QoS 0 are committed.
+    fn instant_ready(&self) -> usize {
+        let uncommitted = usize::try_from(self.instant_next - self.instant_committed);
+        self.instant.len().saturating_sub(uncommitted.unwrap_or(usize::MAX))
     }
 
     fn continue_entry(&mut self, now: Instant, number: u64, peer: &Peer, wire: &mut Wire) {
@@ -298,7 +303,7 @@ impl Outbound {
     /// (docs/decisions/0007-releases-after-a-lost-session.md): nothing on the wire tells the two apart.
     fn tell_unproven(&self, number: u64, wire: &mut Wire) {
         let record = self.entry(number).and_then(|entry| entry.record.as_ref());
-        let (topic, id) = record.map_or(("", ""), |record| (&record.topic, &record.message_id));
+        let (topic, id) = record.map_or(("", ""), |record| (&record.topic, record.message_id.as_str()));
         wire.event("release-unproven", format!("{topic}: message {id} was released before the start"));
     }
 
@@ -419,12 +424,9 @@ impl Outbound {
             self.drop_finished();
         }
         if wire.connection.is_none() {
-            let mut dropped = 0_u64;
-            while let Some((_, record)) =
-                self.instant.pop_front_if(|(number, _)| *number < self.instant_committed)
-            {
+            let dropped = self.instant_ready();
+            for record in self.instant.drain(..dropped) {
                 self.bytes -= record_bytes(&record);
-                dropped += 1;
             }
             if 0 < dropped {
                 wire.event("qos-0-dropped", format!("{dropped} records for a broker that is away"));
@@ -469,7 +471,7 @@ impl Outbound {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes + self.entries.len() * size_of::<Entry>()
+        self.bytes + self.entries.len() * size_of::<Entry>() + self.instant.len() * size_of::<OutboxRecord>()
     }
 
     fn next(&self) -> u64 {

@@ -24,7 +24,7 @@ use super::codec::{self, ConnAck, Connect, Packet, Publish, RECEIVE_MAXIMUM_V311
 use super::config::{Protocol, Qos, Role, SessionConfig};
 use super::inbound::{Inbound, Verdict};
 pub use super::io::{
-    ConnectionNumber, OutboxRecord, ReceivedPublish, SessionEvent, SessionInput, SessionOutput,
+    ConnectionNumber, MessageId, OutboxRecord, ReceivedPublish, SessionEvent, SessionInput, SessionOutput,
 };
 use super::outbound::{Outbound, Peer};
 use super::reconnect::Backoff;

@@ -11,6 +11,8 @@
 use std::fmt::Write as _;
 
 use super::config::{Level, TopicPattern};
+use smol_str::{SmolStr, SmolStrBuilder};
+
 use crate::address::Address;
 use crate::limits::TOPIC_BYTES_MAX;
 
@@ -186,7 +188,7 @@ pub fn check_template(template: &str) -> Result<(), TopicError> {
 ///
 /// # Errors
 /// As [`check_template`]; or there is no caller to fill in, or the caller's id makes the topic one that MQTT does not allow.
-pub fn fill_template(template: &str, caller: Option<&Address>) -> Result<String, TopicError> {
+pub fn fill_template(template: &str, caller: Option<&Address>) -> Result<SmolStr, TopicError> {
     fill(template, |placeholder| {
         let caller = caller?;
         Some(match placeholder {
@@ -307,11 +309,11 @@ fn parse_level(part: &str) -> Result<Level, TopicError> {
     Ok(Level::Literal(part.to_owned()))
 }
 
-fn fill<'a>(template: &str, value: impl Fn(Placeholder) -> Option<&'a str>) -> Result<String, TopicError> {
-    let mut topic = String::with_capacity(template.len() + 32);
+fn fill<'a>(template: &str, value: impl Fn(Placeholder) -> Option<&'a str>) -> Result<SmolStr, TopicError> {
+    let mut topic = SmolStrBuilder::new();
     let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        let (name, after) = behind.split_once('}').ok_or(TopicError::Unclosed)?;
+    while let Some((before, behind)) = split_at_byte(rest, b'{') {
+        let (name, after) = split_at_byte(behind, b'}').ok_or(TopicError::Unclosed)?;
         let (_, placeholder) = PLACEHOLDERS_BY_NAME
             .iter()
             .find(|(candidate, _)| *candidate == name)
@@ -321,11 +323,18 @@ fn fill<'a>(template: &str, value: impl Fn(Placeholder) -> Option<&'a str>) -> R
         rest = after;
     }
     push_literal(&mut topic, rest)?;
+    let topic = topic.finish();
     check_topic_name(&topic)?;
     Ok(topic)
 }
 
-fn push_literal(topic: &mut String, literal: &str) -> Result<(), TopicError> {
+/// As `split_once` does it for an ASCII character, without its search for long texts.
+fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|candidate| candidate == byte)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+fn push_literal(topic: &mut SmolStrBuilder, literal: &str) -> Result<(), TopicError> {
     if literal.bytes().any(|byte| byte == b'}') {
         return Err(TopicError::Unclosed);
     }

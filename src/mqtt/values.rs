@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::config::Qos;
-use super::io::OutboxRecord;
+use super::io::{MessageId, OutboxRecord};
 use super::progress::Progress;
 use crate::state::key::{Direction, Key};
 
@@ -81,7 +80,7 @@ pub(super) fn encode_outbox(record: &OutboxRecord, out: &mut Vec<u8>) {
         payload: &record.payload,
         qos: record.qos as u8,
         retain: record.retain,
-        message_id: &record.message_id,
+        message_id: record.message_id.as_str(),
         properties: record.properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
     };
     encode(&value, out);
@@ -90,8 +89,8 @@ pub(super) fn encode_outbox(record: &OutboxRecord, out: &mut Vec<u8>) {
 fn decode_outbox(bytes: &[u8]) -> Option<OutboxRecord> {
     let value: OutboxValue<'_> = minicbor::decode(bytes).ok()?;
     Some(OutboxRecord {
-        topic: value.topic.to_owned(),
-        payload: Bytes::copy_from_slice(value.payload),
+        topic: value.topic.into(),
+        payload: value.payload.into(),
         qos: match value.qos {
             0 => Qos::AtMostOnce,
             1 => Qos::AtLeastOnce,
@@ -99,7 +98,7 @@ fn decode_outbox(bytes: &[u8]) -> Option<OutboxRecord> {
             _ => return None,
         },
         retain: value.retain,
-        message_id: value.message_id.to_owned(),
+        message_id: MessageId::from_text(value.message_id)?,
         properties: value
             .properties
             .iter()
@@ -180,10 +179,10 @@ mod tests {
         out.clear();
         let record = OutboxRecord {
             topic: "t".into(),
-            payload: Bytes::from_static(b"xy"),
+            payload: b"xy"[..].into(),
             qos: Qos::ExactlyOnce,
             retain: true,
-            message_id: "m".into(),
+            message_id: MessageId::from_text("m").unwrap(),
             properties: vec![("a".into(), "b".into())],
         };
         encode_outbox(&record, &mut out);

@@ -42,6 +42,8 @@ fn plan(seed: u64) -> Plan {
             effects_bytes_max: 16 * 1024,
             channel_bytes: [300, 4 * 1024, 64 * 1024][random.usize(0..3)],
             letters_max: 100_000,
+            dead_letters_max: 10_000,
+            dead_letter_bytes_max: 16 * 1024 * 1024,
             attempts_max: 3,
             backoff_min: StdDuration::from_millis(1),
             backoff_max: StdDuration::from_millis(50),

@@ -17,7 +17,7 @@ use crate::key_group::KeyGroup;
 use crate::limits::{STATE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::payload::Payload;
 use crate::state::key::{Key, Kind, address_of, address_prefix, kind_prefix};
-use crate::state::value::{DeadLetter, decode_dead_letter, decode_state};
+use crate::state::value::{DeadLetter, decode_dead_letter, decode_state, encode_dead_letter};
 use crate::store::BaseRead;
 use crate::typed_value::UnknownFields;
 
@@ -73,8 +73,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             AdminRequest::DeadLetterDrop { key } => {
                 let found = self.find_dead_letters(&key)?;
                 let count = found.len() as u64;
-                for (key, _) in found {
-                    self.forget_dead_letter(now, key);
+                for (key, dead) in found {
+                    self.forget_dead_letter(now, key, stored_bytes(&dead));
                 }
                 Ok(AdminReply::Done { count })
             }
@@ -96,11 +96,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 }
             }
         }
-        let mut dead_letters = 0;
-        self.scan_dead_letters(&[], &mut |_, _| {
-            dead_letters += 1;
-            ControlFlow::Continue(())
-        })?;
         let mut counters: Vec<(String, u64)> =
             self.counters.iter().map(|(&kind, &count)| (kind.to_owned(), count)).collect();
         counters.push(("invocations".to_owned(), self.invocations));
@@ -116,7 +111,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             messages_unsent: self.channels.iter().map(|channel| channel.unsent_count() as u64).sum(),
             messages_delayed: self.delayed.count() as u64,
             messages_unbound: unbound.into_iter().collect(),
-            dead_letters,
+            dead_letters: self.account.dead_letters(),
             addresses_retrying: retrying,
             calls_out: self.remote.calls_out() as u64,
             addresses_held: self.remote.held() as u64,
@@ -277,6 +272,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let found = self.find_dead_letters(name)?;
         let count = found.len() as u64;
         for (key, dead) in found {
+            let bytes = stored_bytes(&dead);
             let Some(Key::DeadLetter { id, function_type, .. }) = Key::decode(&key) else {
                 continue;
             };
@@ -294,13 +290,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             } else {
                 self.deliver(now, target.key_group(), join(target, dead.letter));
             }
-            self.forget_dead_letter(now, key);
+            self.forget_dead_letter(now, key, bytes);
         }
         Ok(AdminReply::Done { count })
     }
 
-    fn forget_dead_letter(&mut self, now: Instant, key: Vec<u8>) {
+    fn forget_dead_letter(&mut self, now: Instant, key: Vec<u8>, value_bytes: usize) {
         self.mark_dirty(now);
+        self.account.remove_dead_letter(key.len() + value_bytes);
         self.overlay.write(key, None, self.epochs.working);
     }
 
@@ -331,6 +328,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         KeyGroup::all()
             .filter(move |group| group.worker(workers) == index && first.is_none_or(|first| first <= *group))
     }
+}
+
+/// How long a dead letter's value is in storage.
+fn stored_bytes(dead: &DeadLetter) -> usize {
+    let mut value = Vec::new();
+    encode_dead_letter(dead, &mut value);
+    value.len()
 }
 
 /// Which states are asked for; `None` is any.

@@ -15,7 +15,7 @@ use crate::key_group::KeyGroup;
 use crate::message::{Headers, IngressRecord, Message};
 use crate::mqtt::config::{Qos, Retained, Role, SessionConfig, Subscription};
 use crate::mqtt::format::{Decoded, outbox_of, record_of};
-use crate::mqtt::session::{OutboxRecord, ReceivedPublish, Session, SessionInput, SessionOutput};
+use crate::mqtt::session::{MessageId, OutboxRecord, ReceivedPublish, Session, SessionInput, SessionOutput};
 use crate::payload::Payload;
 use crate::router::{Downstream, Router};
 use crate::state::key::Key;
@@ -23,7 +23,7 @@ use crate::state::value::Letter;
 use crate::store::BaseRead;
 use crate::typed_value::TypedValue;
 
-use super::channel::join;
+use super::channel::{join, split};
 use super::invoke::panic_text;
 use super::io::{SessionIndex, WorkerOutput};
 use super::{Notes, Worker, owned_at};
@@ -32,6 +32,8 @@ use super::{Notes, Worker, owned_at};
 pub(crate) struct OwnedSession {
     pub(crate) index: SessionIndex,
     pub(crate) address: Address,
+    /// The address's.
+    pub(crate) group: KeyGroup,
     pub(crate) config: Arc<SessionConfig>,
     pub(crate) session: Session,
     pub(crate) routers: Vec<Box<dyn Router>>,
@@ -106,15 +108,27 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let group = message.target.key_group();
         let arrival = arrival.unwrap_or_else(|| self.next_arrival(group));
         self.arrivals_used.insert(group);
-        let Some(at) = self.sessions.iter().position(|owned| owned.address == message.target) else {
-            let (target, letter) = super::channel::split(message);
-            self.bury(now, &target, letter, "the module has no session of this name", 1);
-            return;
-        };
-        let message_id = message_id(self.identity, group, arrival);
+        let (target, letter) = split(message);
+        match self.sessions.iter().position(|owned| owned.address == target) {
+            Some(at) => self.put_into_outbox(now, at, arrival, letter),
+            None => self.bury(now, &target, letter, "the module has no session of this name", 1),
+        }
+    }
+
+    /// Hands an egress record to a session of this worker, without a message between them.
+    pub(crate) fn egress(&mut self, now: Instant, at: usize, caller: Option<Address>, argument: TypedValue) {
+        self.mark_dirty(now);
+        let group = self.sessions[at].group;
+        let arrival = self.next_arrival(group);
+        self.arrivals_used.insert(group);
+        self.put_into_outbox(now, at, arrival, Letter { caller, argument, headers: None });
+    }
+
+    fn put_into_outbox(&mut self, now: Instant, at: usize, arrival: u64, letter: Letter) {
         let owned = &mut self.sessions[at];
+        let message_id = MessageId::new(self.identity, owned.group, arrival);
         let encoded = match &owned.config.role {
-            Role::Egress(egress) => outbox_of(egress, message.caller.as_ref(), &message.argument, message_id)
+            Role::Egress(egress) => outbox_of(egress, letter.caller.as_ref(), &letter.argument, message_id)
                 .map_err(|error| error.to_string()),
             Role::Ingress { .. } => Err("an ingress takes no records from functions".to_owned()),
         };
@@ -124,7 +138,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 owned.is_stirred = true;
             }
             Err(reason) => {
-                let (target, letter) = super::channel::split(message);
+                let target = owned.address.clone();
                 self.bury(now, &target, letter, &reason, 1);
             }
         }
@@ -250,7 +264,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// What the broker refused for good becomes a dead letter of its egress.
     fn bury_refused(&mut self, now: Instant, at: usize, record: OutboxRecord, reason: &str) {
         let target = self.sessions[at].address.clone();
-        let mut again = MqttRecord::new(record.topic, record.payload).qos(record.qos).retain(record.retain);
+        let mut again = MqttRecord::new(record.topic, &*record.payload).qos(record.qos).retain(record.retain);
         again.properties = record.properties;
         let letter = Letter { caller: None, argument: again.into(), headers: None };
         self.bury(now, &target, letter, reason, 1);
@@ -286,24 +300,6 @@ fn publish_of(letter: &Letter) -> ReceivedPublish {
     }
 }
 
-/// Data directory, group and arrival number, as `{:016x}-{:02x}-{:x}` writes them.
-fn message_id(identity: u64, group: KeyGroup, arrival: u64) -> String {
-    let mut text = String::with_capacity(MESSAGE_ID_BYTES);
-    let mut hexadecimal = |number: u64, digits_min: u32| {
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(digits_min);
-        for place in (0..digits).rev() {
-            text.extend(char::from_digit(((number >> (4 * place)) & 15) as u32, 16));
-        }
-        if digits_min != 1 {
-            text.push('-');
-        }
-    };
-    hexadecimal(identity, 16);
-    hexadecimal(u64::from(group.number()), 2);
-    hexadecimal(arrival, 1);
-    text
-}
-
 fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Subscription> {
     match &config.role {
         Role::Ingress { subscriptions } => {
@@ -313,23 +309,5 @@ fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Sub
     }
 }
 
-/// Room for a message id: two numbers of 16 digits, a group, two hyphens.
-const MESSAGE_ID_BYTES: usize = 36;
 /// The type name of a payload that no format has looked at.
 const PUBLISHED_TYPENAME: &str = "fogfun.types/payload";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_id_is_what_format_writes() {
-        for (identity, arrival) in [(0, 0), (1, 1), (u64::MAX, u64::MAX), (0x0123_4567_89ab_cdef, 0x10_0000)]
-        {
-            for group in KeyGroup::all() {
-                let expected = format!("{identity:016x}-{:02x}-{arrival:x}", group.number());
-                assert_eq!(message_id(identity, group, arrival), expected);
-            }
-        }
-    }
-}

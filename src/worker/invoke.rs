@@ -21,12 +21,12 @@ use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
 use super::functions::Bound;
 use super::instances::{Instance, InstanceIndex, Status};
-use super::io::WorkerOutput;
+use super::io::{SessionIndex, WorkerOutput};
 use super::mailbox::Waiting;
 use super::operations::Operation;
 use super::remote::RemoteIndex;
 use super::states::StateView;
-use super::{Behind, Notes, Suspect, Worker};
+use super::{Behind, Notes, Suspect, Worker, owned_at};
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Invokes an instance that stands first in the run queue with its first letter.
@@ -104,6 +104,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let mut value = Vec::new();
         encode_dead_letter(&dead, &mut value);
         self.account.add_dirty(key.len() + value.len());
+        self.account.add_dead_letter(key.len() + value.len());
         self.overlay.write(key, Some(value), self.epochs.working);
         self.event("dead-letter", format!("{target}: {reason}"));
     }
@@ -209,12 +210,17 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         for EgressRecord { egress, value } in effects.egress.drain(..) {
             // A session's address is its egress's name, which fitted where it was declared.
-            let session = self.config.application.egress(&egress);
-            if let Some(target) = session.and_then(|session| self.session_addresses[session].clone()) {
-                let caller = sender.clone();
-                self.send(now, group, Message { target, caller, argument: value, headers: None });
-            } else if self.config.application.http_egress(&egress).is_some() {
+            let Some(session) = self.config.application.egress(&egress) else {
+                // The context refused what is neither.
+                debug_assert!(self.config.application.http_egress(&egress).is_some());
                 self.promise(WorkerOutput::Fetchable { value });
+                continue;
+            };
+            let caller = sender.clone();
+            if let Some(owned) = owned_at(&self.sessions, SessionIndex(session)) {
+                self.egress(now, owned, caller, value);
+            } else if let Some(target) = self.session_addresses[session].clone() {
+                self.send(now, group, Message { target, caller, argument: value, headers: None });
             }
         }
         self.effects = effects;
@@ -336,11 +342,21 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.retries.insert((due, at));
     }
 
-    /// An instance's first letter becomes a dead letter.
+    /// An instance's first letter becomes a dead letter; if there are too many already, it waits where it is and is tried again.
     pub(crate) fn give_up(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
         let instance = self.instances.at(at);
         let address = instance.address.clone();
         let attempts = instance.failures.max(1);
+        if self.account.is_full_of_dead_letters() {
+            let wait_us = u64::try_from(self.config.limits.backoff_max.as_micros()).unwrap_or(u64::MAX / 4);
+            self.retry_after(now, at, Duration::from_micros(wait_us));
+            let kept = self.account.dead_letters();
+            self.event(
+                "dead-letters-full",
+                format!("{address}: {reason}; {kept} dead letters wait for a person"),
+            );
+            return;
+        }
         if let Some(waiting) = self.consume_first(now, at) {
             self.bury(now, &address, waiting.letter, reason, attempts);
         }

@@ -25,6 +25,11 @@ pub(crate) struct Account {
     /// Letters that wait, wherever they are.
     pub(crate) letters: u64,
     letters_max: u64,
+    /// Dead letters that this worker keeps, and their bytes.
+    dead_letters: u64,
+    dead_letters_max: u64,
+    dead_letter_bytes: u64,
+    dead_letter_bytes_max: u64,
     is_fold_wanted: bool,
     is_intake_open: bool,
 }
@@ -39,6 +44,10 @@ impl Account {
             letter_bytes: 0,
             letters: 0,
             letters_max: limits.letters_max,
+            dead_letters: 0,
+            dead_letters_max: limits.dead_letters_max,
+            dead_letter_bytes: 0,
+            dead_letter_bytes_max: limits.dead_letter_bytes_max,
             is_fold_wanted: false,
             is_intake_open: true,
         }
@@ -57,6 +66,28 @@ impl Account {
         self.letter_bytes = (self.letter_bytes + after).saturating_sub(before);
         self.add(after);
         self.remove(before);
+    }
+
+    /// One more dead letter, with so many bytes of key and value.
+    pub(crate) fn add_dead_letter(&mut self, bytes: usize) {
+        self.dead_letters += 1;
+        self.dead_letter_bytes += bytes as u64;
+    }
+
+    /// A dead letter of so many bytes is gone.
+    pub(crate) fn remove_dead_letter(&mut self, bytes: usize) {
+        debug_assert!(0 < self.dead_letters && bytes as u64 <= self.dead_letter_bytes);
+        self.dead_letters = self.dead_letters.saturating_sub(1);
+        self.dead_letter_bytes = self.dead_letter_bytes.saturating_sub(bytes as u64);
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.dead_letters
+    }
+
+    /// Must a person look at dead letters before there may be more?
+    pub(crate) fn is_full_of_dead_letters(&self) -> bool {
+        self.dead_letters_max <= self.dead_letters || self.dead_letter_bytes_max <= self.dead_letter_bytes
     }
 
     /// Notes bytes that the working epoch's frame will carry.
@@ -120,13 +151,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.count("fold-wanted");
             self.outputs.push_back(WorkerOutput::FoldWanted);
         }
-        let is_full =
-            self.account.is_above(INTAKE_CLOSES_PERCENT) || self.account.letters_max <= self.account.letters;
-        let is_open = if self.account.is_intake_open {
-            !is_full
-        } else {
-            !self.account.is_above(INTAKE_OPENS_PERCENT) && self.account.letters < self.account.letters_max
-        };
+        let is_counted_out =
+            self.account.letters_max <= self.account.letters || self.account.is_full_of_dead_letters();
+        let percent = if self.account.is_intake_open { INTAKE_CLOSES_PERCENT } else { INTAKE_OPENS_PERCENT };
+        let is_open = !self.account.is_above(percent) && !is_counted_out;
         if is_open != self.account.is_intake_open {
             self.account.is_intake_open = is_open;
             self.count(if is_open { "intake-opened" } else { "intake-closed" });

@@ -53,7 +53,7 @@ use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
 use crate::function::effects::Effects;
 use crate::key_group::KeyGroup;
-use crate::limits::{EFFECTS_BYTES_MAX, KEY_GROUPS};
+use crate::limits::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, EFFECTS_BYTES_MAX, KEY_GROUPS};
 use crate::message::Message;
 use crate::module::{Application, Board};
 use crate::mqtt::session::SessionStart;
@@ -132,6 +132,10 @@ pub struct WorkerLimits {
     pub channel_bytes: u32,
     /// Letters that wait on this worker; more closes the ingress until they are fewer.
     pub letters_max: u64,
+    /// Dead letters that this worker keeps; at the bound the ingress closes and addresses go on trying, until some are dropped.
+    pub dead_letters_max: u64,
+    /// Bytes of their keys and values; at the bound likewise.
+    pub dead_letter_bytes_max: u64,
     /// Attempts at a message whose function fails, before it is a dead letter.
     pub attempts_max: u32,
     /// The wait before the second attempt; doubles up to `backoff_max`, with jitter.
@@ -151,6 +155,8 @@ impl WorkerLimits {
             effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_memory_bytes()) / 2),
             channel_bytes: board.channel_bytes,
             letters_max: u64::from(board.waiting_messages_max),
+            dead_letters_max: DEAD_LETTERS_MAX,
+            dead_letter_bytes_max: DEAD_LETTER_BYTES_MAX,
             attempts_max: board.attempts_max,
             backoff_min: Duration::from_millis(board.retry_first_ms),
             backoff_max: Duration::from_millis(board.retry_max_ms),
@@ -363,6 +369,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Delivers a message to its address's worker: here, or over a channel. `from` is the sender's group.
     fn send(&mut self, now: Instant, from: KeyGroup, message: Message) {
+        if let Some(at) = self.instances.find(&message.target) {
+            // Only addresses of our own groups are in memory, and a session is not among them.
+            let group = self.instances.at(at).group;
+            let arrival = self.next_arrival(group);
+            let (_, letter) = split(message);
+            self.mark_dirty(now);
+            self.enqueue_at(at, Waiting { arrival, persisted: Epoch(0), letter });
+            return;
+        }
         let group = message.target.key_group();
         let owner = group.worker(self.config.workers);
         if owner == self.config.index.0 {
@@ -403,6 +418,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if is_new {
             self.account.add(instances::INSTANCE_BYTES);
         }
+        self.enqueue_at(at, waiting);
+        at
+    }
+
+    fn enqueue_at(&mut self, at: InstanceIndex, waiting: Waiting) {
         self.account.change_letters(0, waiting.memory_bytes());
         self.account.letters += 1;
         self.touch(at);
@@ -412,7 +432,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             instance.status = Status::Queued;
             self.run_queue.push_back(at);
         }
-        at
     }
 
     fn touch(&mut self, at: InstanceIndex) {

@@ -125,6 +125,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.scan_unsent(group)?;
             self.scan_delayed(group)?;
             self.scan_operations(group)?;
+            self.count_dead_letters(group)?;
         }
         self.adopt_letters(in_base);
         for (place, delayed) in std::mem::take(&mut self.replayed.delayed) {
@@ -143,6 +144,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.replayed = Replayed::default();
         self.settle(now);
         Ok(())
+    }
+
+    fn count_dead_letters(&mut self, group: KeyGroup) -> Result<(), BaseError> {
+        let Self { overlay, base, account, .. } = self;
+        overlay.scan(base, &kind_prefix(group, Kind::DeadLetter), &[], &mut |key, value| {
+            account.add_dead_letter(key.len() + value.len());
+            ControlFlow::Continue(())
+        })
     }
 
     fn owns(&self, group: KeyGroup) -> bool {
@@ -318,6 +327,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let session = Session::new(Arc::clone(config), recovered, start, seed);
             self.sessions.push(OwnedSession {
                 index: SessionIndex(index),
+                group: address.key_group(),
                 address,
                 config: Arc::clone(config),
                 session,

@@ -1,18 +1,20 @@
 //! What does a value look like as a PUBLISH? Its topic, payload, QoS, retain flag and properties.
 
-use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use prost::Message as _;
 use serde::de::IgnoredAny;
+use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::address::Address;
 use crate::egress::{MqttRecord, MqttRecordError};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::mqtt::builtin::Builtin;
 use crate::mqtt::config::{EgressConfig, Format};
-use crate::mqtt::session::OutboxRecord;
+use crate::mqtt::session::{MessageId, OutboxRecord};
 use crate::mqtt::topic::{TopicError, check_topic_name, fill_template};
+use crate::payload::Payload;
 use crate::typed_value::TypedValue;
 
 /// Makes a PUBLISH of what a function sent to an egress.
@@ -26,7 +28,7 @@ pub fn outbox_of(
     config: &EgressConfig,
     caller: Option<&Address>,
     value: &TypedValue,
-    message_id: String,
+    message_id: MessageId,
 ) -> Result<OutboxRecord, EncodeError> {
     let mut record = match value.typename.as_str() {
         KAFKA_PRODUCER_RECORD => {
@@ -34,9 +36,9 @@ pub fn outbox_of(
                 .map_err(|error| EncodeError::KafkaProducerRecord { cause: error.to_string() })?;
             let topic = match record.topic.as_str() {
                 "" => templated(config, caller)?,
-                _ => record.topic,
+                topic => topic.into(),
             };
-            outbox(config, topic, record.value_bytes)
+            outbox(config, topic, record.value_bytes.into())
         }
         MqttRecord::TYPENAME => {
             let record = MqttRecord::decode(value.bytes())?;
@@ -44,7 +46,7 @@ pub fn outbox_of(
                 qos: record.qos.unwrap_or(config.qos),
                 retain: record.retain.unwrap_or(config.retain),
                 properties: record.properties,
-                ..outbox(config, record.topic, record.payload.into())
+                ..outbox(config, record.topic.into(), record.payload.into())
             }
         }
         _ => outbox(config, templated(config, caller)?, payload_of(config.format, value)?),
@@ -121,38 +123,35 @@ pub(super) struct KafkaProducerRecord {
     pub(super) topic: String,
 }
 
-fn outbox(config: &EgressConfig, topic: String, payload: Bytes) -> OutboxRecord {
+fn outbox(config: &EgressConfig, topic: SmolStr, payload: Payload) -> OutboxRecord {
     OutboxRecord {
         topic,
         payload,
         qos: config.qos,
         retain: config.retain,
-        message_id: String::new(),
+        message_id: MessageId::NONE,
         properties: Vec::new(),
     }
 }
 
-fn templated(config: &EgressConfig, caller: Option<&Address>) -> Result<String, EncodeError> {
+fn templated(config: &EgressConfig, caller: Option<&Address>) -> Result<SmolStr, EncodeError> {
     let template = config.topic.as_deref().ok_or(EncodeError::NoTopic)?;
     Ok(fill_template(template, caller)?)
 }
 
-fn payload_of(format: Format, value: &TypedValue) -> Result<Bytes, EncodeError> {
+fn payload_of(format: Format, value: &TypedValue) -> Result<Payload, EncodeError> {
     let Some(payload) = &value.value else {
-        return Ok(Bytes::new());
+        return Ok(Payload::EMPTY);
     };
     if format == Format::Raw {
-        return Ok(payload.to_bytes());
+        return Ok(payload.clone());
     }
     let typename = || value.typename.to_string();
     match Builtin::decode(&value.typename, payload) {
         Some(Err(_)) => Err(EncodeError::NotOfItsType { typename: typename() }),
-        Some(Ok(builtin)) => text_of(format, builtin)
-            .map(|text| match text {
-                Cow::Borrowed(text) => Bytes::copy_from_slice(text.as_bytes()),
-                Cow::Owned(text) => Bytes::from(text),
-            })
-            .ok_or_else(|| EncodeError::NotNumber { typename: typename() }),
+        Some(Ok(builtin)) => {
+            text_of(format, builtin).ok_or_else(|| EncodeError::NotNumber { typename: typename() })
+        }
         None => {
             match format {
                 Format::Text => {
@@ -167,13 +166,13 @@ fn payload_of(format: Format, value: &TypedValue) -> Result<Bytes, EncodeError> 
                 Format::Number => return Err(EncodeError::NotNumber { typename: typename() }),
                 Format::Raw => {}
             }
-            Ok(payload.to_bytes())
+            Ok(payload.clone())
         }
     }
 }
 
 /// `None` if the format cannot carry the value: JSON has no infinity, a bool or a text is no number.
-fn text_of<'a>(format: Format, value: Builtin<'a>) -> Option<Cow<'a, str>> {
+fn text_of(format: Format, value: Builtin<'_>) -> Option<Payload> {
     let finite = match value {
         Builtin::Float(value) => value.is_finite(),
         Builtin::Double(value) => value.is_finite(),
@@ -183,9 +182,13 @@ fn text_of<'a>(format: Format, value: Builtin<'a>) -> Option<Cow<'a, str>> {
     match (format, value) {
         (Format::Number, _) if !numeric || !finite => None,
         (Format::Json, _) if !finite => None,
-        (Format::Json, Builtin::Text(text)) => serde_json::to_string(text).ok().map(Cow::Owned),
-        (_, Builtin::Text(text)) => Some(Cow::Borrowed(text)),
-        _ => Some(Cow::Owned(value.to_string())),
+        (Format::Json, Builtin::Text(text)) => serde_json::to_vec(text).ok().map(Payload::from),
+        (_, Builtin::Text(text)) => Some(Payload::copy_from(text.as_bytes())),
+        _ => {
+            let mut text = SmolStrBuilder::new();
+            write!(text, "{value}").ok()?;
+            Some(Payload::copy_from(text.as_str().as_bytes()))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::codec::PublishRef;
 use super::super::config::Qos;
-use super::super::io::OutboxRecord;
+use super::super::io::{MessageId, OutboxRecord};
 use super::super::wire::Wire;
 use super::Peer;
 
@@ -48,7 +48,7 @@ pub(super) fn borrowed<'a>(
         response_topic: split.response_topic,
         correlation_data: split.correlation_data,
         user_properties: split.user,
-        message_id: (!record.message_id.is_empty()).then_some(&record.message_id),
+        message_id: (record.message_id != MessageId::NONE).then(|| record.message_id.as_str()),
     }
 }
 
@@ -59,11 +59,12 @@ pub(super) fn publish(record: &OutboxRecord, qos: Qos, dup: bool, id: u16, peer:
     wire.publish(&borrowed(record, qos, dup, id, peer, &split(record)));
 }
 
+/// Bytes beside the record itself, about.
 pub(super) fn record_bytes(record: &OutboxRecord) -> usize {
     let properties = record.properties.iter();
-    record.topic.len()
-        + record.payload.len()
-        + record.message_id.len()
+    let topic = if record.topic.is_heap_allocated() { record.topic.len() } else { 0 };
+    topic
+        + record.payload.heap_bytes()
         + properties.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>()).sum::<usize>()
 }
 

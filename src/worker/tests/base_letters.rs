@@ -25,6 +25,8 @@ fn worker(base: &SimBase) -> Worker<SimBase, NoNotes> {
             effects_bytes_max: 16 * 1024,
             channel_bytes: 4096,
             letters_max: 1000,
+            dead_letters_max: 10_000,
+            dead_letter_bytes_max: 16 * 1024 * 1024,
             attempts_max: 3,
             backoff_min: Duration::from_millis(1),
             backoff_max: Duration::from_millis(50),

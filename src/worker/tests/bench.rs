@@ -62,6 +62,8 @@ pub(super) fn limits() -> WorkerLimits {
         effects_bytes_max: 64 * 1024,
         channel_bytes: 64 * 1024,
         letters_max: 100_000,
+        dead_letters_max: 10_000,
+        dead_letter_bytes_max: 16 * 1024 * 1024,
         attempts_max: 3,
         backoff_min: Duration::from_millis(100),
         backoff_max: Duration::from_millis(300),

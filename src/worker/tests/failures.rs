@@ -191,3 +191,36 @@ fn effects_over_the_bound_are_the_functions_error() {
     assert!(bench.told("dead-letter")[0].contains("65536 is the bound"), "{:?}", bench.events);
     assert_eq!(bench.status(0).messages_waiting, 0);
 }
+
+#[test]
+fn too_many_dead_letters_close_the_ingress_and_let_addresses_wait() {
+    let limits = crate::worker::WorkerLimits { dead_letters_max: 2, ..limits() };
+    let mut bench = Bench::new(1, limits, module(|_, _| Err(FunctionError::new("as asked"))));
+    let is_open = |bench: &mut Bench| bench.status(0).sessions.iter().all(|session| session.intake_open);
+    let pass = |bench: &mut Bench| {
+        for _ in 0..6 {
+            bench.settle();
+            bench.pass_time(Duration::from_millis(300));
+        }
+        bench.settle();
+    };
+    for id in ["x", "y"] {
+        assert!(is_open(&mut bench));
+        bench.send(&address("test/a", id), "bad");
+        pass(&mut bench);
+    }
+    bench.send(&address("test/a", "z"), "bad");
+    pass(&mut bench);
+    assert!(!is_open(&mut bench));
+    let status = bench.status(0);
+    assert_eq!((status.dead_letters, status.addresses_retrying, status.messages_waiting), (2, 1, 1));
+    assert!(!bench.told("dead-letters-full").is_empty());
+    bench.commit();
+    let dropped = bench.ask("x", AdminRequest::DeadLetterDrop { key: "test/a/x".to_owned() });
+    assert_eq!(dropped, None, "answered when it is committed");
+    bench.commit();
+    assert_eq!(bench.answer(), Some(AdminReply::Done { count: 1 }));
+    pass(&mut bench);
+    let status = bench.status(0);
+    assert_eq!((status.dead_letters, status.addresses_retrying, status.messages_waiting), (2, 0, 0));
+}

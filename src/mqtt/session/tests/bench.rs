@@ -190,12 +190,13 @@ pub(super) fn publish(id: u16, qos: Qos, dup: bool, topic: &'static str, payload
 }
 
 pub(super) fn out(qos: Qos, payload: &'static str) -> SessionInput {
+    let id = format!("id-{}", payload.get(..8).unwrap_or(payload));
     SessionInput::Send(OutboxRecord {
         topic: "out".into(),
-        payload: Bytes::from_static(payload.as_bytes()),
+        payload: payload.as_bytes().into(),
         qos,
         retain: false,
-        message_id: format!("id-{payload}"),
+        message_id: MessageId::from_text(&id).unwrap(),
         properties: vec![],
     })
 }

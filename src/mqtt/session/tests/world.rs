@@ -157,10 +157,10 @@ impl World {
                 self.next_message += 1;
                 let record = OutboxRecord {
                     topic: "out/x".into(),
-                    payload: received.payload,
+                    payload: received.payload.into(),
                     qos: self.qos,
                     retain: false,
-                    message_id: format!("m{}", self.next_message),
+                    message_id: MessageId::from_text(&format!("m{}", self.next_message)).unwrap(),
                     properties: vec![],
                 };
                 self.input(1, SessionInput::Send(record));
