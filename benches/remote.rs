@@ -55,10 +55,8 @@ fn count(context: &mut Context<'_>, message: &TypedValue) -> Result<(), Function
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let python = match arguments.iter().position(|argument| argument == "--python") {
-        Some(at) => Some(arguments[at + 1].parse().expect("--python takes a port")),
-        None => None,
-    };
+    let port = |at: usize| arguments[at + 1].parse().expect("--python takes a port");
+    let python = arguments.iter().position(|argument| argument == "--python").map(port);
     let runs = std::env::var("FOGFUN_BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let trivial = rig::http::serve_functions(|| {
         Endpoint::new(|_| Some(Box::new(count)), vec![("count", i64::TYPENAME)])
