@@ -31,7 +31,9 @@ use crate::remote::call::{CallNumber, CallOutcome};
 use crate::remote::config::EndpointConfig;
 use crate::store::StoreEvent;
 use crate::typed_value::TypedValue;
-use crate::worker::io::{OperationNumber, SessionIndex, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput};
+use crate::worker::io::{
+    OperationNumber, SessionIndex, Taken, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput,
+};
 
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -345,6 +347,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             Event::Network { session, connection, input } => self.on_network(now, session, connection, input),
             Event::Called { worker, call, outcome } => {
                 self.tell_worker(worker, WorkerInput::Called { call, outcome });
+            }
+            // A worker that has stopped would not hear of it.
+            Event::Take { request, .. } if self.stopping.is_some() => {
+                self.server.taken(request, Taken::Refused("the node stops".to_owned()));
             }
             Event::Take { request, record } => {
                 let owner = WorkerIndex(record.target.key_group().worker(self.worker_count()));

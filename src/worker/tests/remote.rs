@@ -301,3 +301,22 @@ fn a_reply_waits_while_the_epoch_is_full() {
     assert_eq!(count(&mut bench, "x"), long(3));
     drop(ear);
 }
+
+#[test]
+fn a_new_version_that_declares_another_state_is_asked_again_and_gets_it() {
+    let mut bench = bench(&Ear::default(), 1);
+    let mut old = endpoint();
+    bench.send(&address("remote/a", "x"), "count");
+    bench.settle();
+    answer_all(&mut bench, &mut old);
+    let make = |_: &crate::address::TypeName| Some(Box::new(function) as Box<dyn StatefulFunction>);
+    let mut new =
+        Endpoint::new(make, vec![("count", "io.statefun.types/long"), ("added", "io.statefun.types/string")]);
+    bench.send(&address("remote/a", "x"), "count");
+    bench.settle();
+    assert_eq!(answer_all(&mut bench, &mut new), [1, 1]);
+    bench.send(&address("remote/a", "y"), "count");
+    bench.settle();
+    assert_eq!(bench.end_call(|body| new.answer(body)).state.len(), 2, "what one address learnt all know");
+    assert_eq!(count(&mut bench, "x"), long(2));
+}
