@@ -284,8 +284,8 @@ fn a_stop_answers_whom_it_has_taken_in() {
     wait_until("records flow", PATIENCE, || 100 < visitors.served()["accepted"].as_u64().unwrap());
     let begin = Instant::now();
     visitors.node.stop();
-    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
     assert!(!visitors.node.log().contains("stopped without"), "{}", visitors.node.log_tail());
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
     let accepted: Vec<u64> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     visitors.node.start();
     for (visitor, accepted) in accepted.iter().enumerate() {

@@ -70,7 +70,7 @@ impl<T> Inbox<T> {
     /// The same, waiting for something to come, at most this long (for ever if `None`).
     pub fn take_waiting(&self, items: &mut VecDeque<T>, wait_max: Option<Duration>) {
         let mut inner = self.lock();
-        if inner.items.is_empty() {
+        if inner.items.is_empty() && !inner.closed {
             inner.taker_sleeps = true;
             inner = match wait_max {
                 None => self.came.wait(inner).unwrap_or_else(PoisonError::into_inner),
@@ -92,10 +92,16 @@ impl<T> Inbox<T> {
         !inner.items.is_empty()
     }
 
-    /// Nobody takes any more: lets waiting givers go on.
+    /// Nobody takes any more: lets waiting givers go on, and wakes a taker that is to end.
     pub fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
+        self.came.notify_all();
+    }
+
+    /// Is that so?
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     fn take_all(&self, inner: &mut Inner<T>, items: &mut VecDeque<T>) {

@@ -235,6 +235,9 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             let _left_behind = std::fs::remove_file(admin::socket_path(data));
         }
         self.paths.main.close();
+        for worker in &self.paths.workers {
+            worker.close();
+        }
         self.store.jobs.push(StoreJob::End);
         self.failure.map_or(Ok(()), Err)
     }
@@ -419,6 +422,10 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             WorkerOutput::Channel { to, items } => send_channel(&self.paths, to, items),
             WorkerOutput::Activity(activity) => {
+                // Another's last messages may wake one that had stopped.
+                if activity.first_effect.is_some() {
+                    self.set_stopped(worker, false);
+                }
                 self.for_node.push_back(NodeInput::Activity { worker, activity })
             }
             WorkerOutput::Section { epoch, sections } => {
@@ -452,13 +459,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             WorkerOutput::Admin { request, reply } => self.on_answer(worker, request, reply),
             WorkerOutput::Event { kind, text } => self.on_counted(now, kind, &text),
-            WorkerOutput::Stopped => {
-                if let Some(stopping) = &mut self.stopping
-                    && let Some(stopped) = stopping.workers_stopped.get_mut(worker.0)
-                {
-                    *stopped = true;
-                }
-            }
+            WorkerOutput::Stopped => self.set_stopped(worker, true),
         }
     }
 
@@ -548,12 +549,20 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         self.for_node.push_back(NodeInput::Stop);
     }
 
+    fn set_stopped(&mut self, worker: WorkerIndex, is_stopped: bool) {
+        let stopping = self.stopping.as_mut();
+        if let Some(stopped) = stopping.and_then(|stopping| stopping.workers_stopped.get_mut(worker.0)) {
+            *stopped = is_stopped;
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         let Some(stopping) = &self.stopping else {
             return false;
         };
         if stopping.deadline <= self.clock.now() {
-            log::warn!("stopped without the workers: the bound was reached");
+            let (stopped, http) = (&stopping.workers_stopped, self.server.is_busy());
+            log::warn!("stopped without the workers: the bound was reached ({stopped:?}, HTTP busy: {http})");
             return true;
         }
         stopping.workers_stopped.iter().all(|stopped| *stopped)

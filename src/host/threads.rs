@@ -73,7 +73,6 @@ struct WorkerThread<W> {
 struct Outgoing {
     outputs: Vec<WorkerOutput>,
     taken: Vec<(SessionIndex, ConnectionNumber, usize)>,
-    stopped: bool,
 }
 
 impl<W: WorkerMachine> WorkerThread<W> {
@@ -86,7 +85,8 @@ impl<W: WorkerMachine> WorkerThread<W> {
         let mut inputs = VecDeque::new();
         let mut more = true;
         self.drain();
-        while !self.outgoing.stopped {
+        // Also one that has stopped takes part in the others' last epochs.
+        while !inbox.is_closed() {
             if more {
                 inbox.take(&mut inputs);
             } else {
@@ -120,7 +120,6 @@ impl<W: WorkerMachine> WorkerThread<W> {
 
     fn drain(&mut self) {
         while let Some(output) = self.worker.poll_output() {
-            self.outgoing.stopped |= matches!(output, WorkerOutput::Stopped);
             self.outgoing.outputs.push(output);
         }
     }

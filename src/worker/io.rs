@@ -207,7 +207,7 @@ pub enum WorkerOutput {
         /// What to tell a person.
         text: String,
     },
-    /// After [`WorkerInput::Stop`]: nothing more will come.
+    /// After [`WorkerInput::Stop`]: nothing is left to do, unless another worker's last messages come.
     Stopped,
 }
 

@@ -542,10 +542,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             && self.run_queue.is_empty()
             && self.activity.first_effect.is_none()
             && self.epochs.in_flight.is_none();
-        if !self.is_stopped && (is_quiet || deadline <= now) {
-            self.is_stopped = true;
+        let is_stopped = is_quiet || deadline <= now;
+        if is_stopped && !self.is_stopped {
             self.outputs.push_back(WorkerOutput::Stopped);
         }
+        self.is_stopped = is_stopped;
     }
 }
 
