@@ -125,7 +125,9 @@ impl Order {
                 context.send(Address::new(CARD, &order.card)?, Json(Release { cents: order.cents }))?;
                 self.end(context, order, "cancelled".to_owned())
             }
-            (Step::Reserving | Step::Withdrawing, Reserved::No) => self.end(context, order, "refused".to_owned()),
+            (Step::Reserving | Step::Withdrawing, Reserved::No) => {
+                self.end(context, order, "refused".to_owned())
+            }
             _ => Err("the card answers what it was not asked".into()),
         }
     }
