@@ -151,6 +151,12 @@ node_is_ready() {
     has_lines "$stage/node.log" "$starts" '^ready$'
 }
 
+# no_dead_letters PROGRAM: asks the running node.
+no_dead_letters() {
+    "$1" dlq list --json --data "$stage/data" >"$stage/dead-letters" || fail "dlq list does not answer"
+    grep -Eq '"letters": ?\[\]' "$stage/dead-letters" || fail "there are dead letters: $(cat "$stage/dead-letters")"
+}
+
 # listen NAME FILTER…: records come to NAME.out, a line each: the topic, a blank, the payload.
 listen() {
     local name=$1 filter filters=()
