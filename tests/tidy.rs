@@ -129,6 +129,7 @@ fn links_in_the_documents_lead_somewhere() {
     let mut wrong = Vec::new();
     let documents = files_under(&root().join("docs"), "md")
         .chain(files_under(&root().join("boards"), "md"))
+        .chain(files_under(&root().join("examples"), "md"))
         .chain(["README.md", "CHANGELOG.md"].map(|name| root().join(name)));
     for path in documents {
         let text = read(&path);
