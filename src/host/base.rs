@@ -12,6 +12,7 @@ use std::sync::Arc;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RwTxn, WithoutTls};
 
+use super::files::{create_directory, sync_directory};
 use crate::epoch::{Epoch, TimeStamp};
 use crate::store::{Base, BaseError, BaseRead, Mark};
 
@@ -48,7 +49,8 @@ impl LmdbBase {
     /// # Errors
     /// [`BaseError`].
     pub fn open(directory: &Path, map_bytes: usize) -> Result<(Self, LmdbReader), BaseError> {
-        std::fs::create_dir_all(directory).map_err(|error| BaseError::Failed(error.to_string()))?;
+        let failed = |error: io::Error| BaseError::Failed(error.to_string());
+        create_directory(directory).map_err(failed)?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options
             .map_size(map_bytes.max(MAP_ALIGNMENT).next_multiple_of(MAP_ALIGNMENT))
@@ -66,6 +68,8 @@ impl LmdbBase {
         }
         .map_err(base_error)?;
         let (values, meta) = open_databases(&env).map_err(base_error)?;
+        // LMDB syncs its file, never the file's name; the log is freed in the belief that both last.
+        sync_directory(directory).map_err(failed)?;
         let shared = Arc::new(Shared { env, values, meta });
         let reader = LmdbReader { shared: Arc::clone(&shared) };
         let buffer = Vec::new();
