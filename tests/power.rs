@@ -43,6 +43,9 @@ fn length() -> (u32, u64, u64, u64) {
     if nightly() { (300, 20, 15_000, 200) } else { (500, 9, 500, 10) }
 }
 
+/// Events of the first start, about.
+const FIRST_EVENTS: usize = 60;
+
 /// What a run did, from an empty directory on.
 struct Recording {
     events: Vec<Event>,
@@ -139,12 +142,14 @@ struct Cut {
 }
 
 impl Recording {
-    /// Cuts in the order of events: every other one at a rare event, the rest evenly spread, and what is left at random.
+    /// Cuts in the order of events: a quarter at rare events, a quarter at the first ones, the rest evenly spread.
     fn places(&self, count: u64) -> Vec<Cut> {
         let spread = |number: u64, over: usize| {
             usize::try_from(number * over as u64 / count.max(1)).unwrap().min(over - 1)
         };
-        let place = |number: u64| match number % 2 {
+        let place = |number: u64| match number % 4 {
+            // A directory is made once, and each of its steps may be the last.
+            2 => spread(number, FIRST_EVENTS.min(self.events.len())),
             0 => self.rare[spread(number, self.rare.len())],
             _ => spread(number, self.events.len()),
         };
@@ -267,7 +272,7 @@ fn what_is_there(disk: &mut Disk, root: &Path, is_killed: bool) -> Vec<Event> {
         for entry in std::fs::read_dir(root.join(directory)).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            let is_trusted = !["lock", "lock.mdb", "notes", "admin.sock"].contains(&name.as_str());
+            let is_trusted = !trace::UNTRUSTED.contains(&name.as_str());
             if entry.file_type().unwrap().is_file() && is_trusted {
                 there.push(format!("{directory}/{name}"));
             }

@@ -44,7 +44,7 @@ pub const CALLS: &str = "open,openat,openat2,creat,mkdir,mkdirat,lseek,write,wri
                          fallocate,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,rmdir";
 
 /// Names in the data directory of which no start believes anything.
-const UNTRUSTED: [&str; 4] = ["lock", "lock.mdb", "notes", "admin.sock"];
+pub const UNTRUSTED: [&str; 5] = ["lock", "lock.mdb", "data.new-lock", "notes", "admin.sock"];
 
 /// Reads a whole trace of `strace -f -y -xx`.
 pub fn read(text: &[u8], root: &Path) -> Result<Vec<Event>, String> {
