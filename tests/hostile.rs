@@ -45,6 +45,11 @@ fn the_admin_socket_may_be_told_anything() {
 }
 
 #[test]
+fn an_endpoint_may_answer_anything() {
+    attack("remote_reply");
+}
+
+#[test]
 fn keys_and_values_may_be_anything() {
     attack("state");
 }

@@ -15,10 +15,16 @@ use fogfun::epoch::{Epoch, TimeStamp};
 use fogfun::module::{Board, Specification};
 use fogfun::mqtt::config::{Qos, Role, SessionConfig};
 use fogfun::mqtt::session::{
-    ConnectionNumber, OutboxRecord, RecoveredSession, Session, SessionInput, SessionOutput, SessionStart,
+    ConnectionNumber, MessageId, OutboxRecord, RecoveredSession, Session, SessionInput, SessionOutput,
+    SessionStart,
 };
+use fogfun::remote::reply::{Reply, apply_reply};
+use fogfun::remote::specs::{Spec, Specs, UNSET};
 use fogfun::state::{key::Key, value};
 use fogfun::store::{Base, BaseError, Disk, LogEntry, Mark, Store, StoreCommand, StoreEvent, StoreLimits};
+
+use fogfun::testing::Harness;
+use fogfun::{Address, Context, Expiration, FunctionError, StatefulFunction, TypeName, TypedValue};
 
 /// A reader, and what it may hold at once: so many bytes and so many for each byte of input.
 pub struct Target {
@@ -28,7 +34,7 @@ pub struct Target {
     pub bytes_per_byte_max: usize,
 }
 
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     // A start reads one segment as a whole and keeps its tail until it is written again.
     Target { name: "epoch_log", run: epoch_log, bytes_max: 8 << 20, bytes_per_byte_max: 64 },
     // The reserved intake: the Receive Maximum of the session below times its packets.
@@ -36,6 +42,8 @@ pub const TARGETS: [Target; 5] = [
     // Nodes are bounded in number, not in proportion to the text: aliases multiply.
     Target { name: "module_yaml", run: module_yaml, bytes_max: 128 << 20, bytes_per_byte_max: 1024 },
     Target { name: "admin", run: admin, bytes_max: 1 << 20, bytes_per_byte_max: 256 },
+    // The effects of one invocation, twice: as they are gathered, and as they grow.
+    Target { name: "remote_reply", run: remote_reply, bytes_max: 8 << 20, bytes_per_byte_max: 64 },
     Target { name: "state", run: state, bytes_max: 1 << 20, bytes_per_byte_max: 64 },
 ];
 
@@ -208,11 +216,11 @@ impl Broker {
     fn publish_some(&mut self) {
         for number in 0..if self.is_ingress { 0 } else { 3 } {
             let record = OutboxRecord {
-                topic: format!("out/{number}"),
-                payload: Bytes::from_static(b"payload"),
+                topic: format!("out/{number}").into(),
+                payload: Bytes::from_static(b"payload").into(),
                 qos: Qos::ExactlyOnce,
                 retain: false,
-                message_id: number.to_string(),
+                message_id: MessageId::NONE,
                 properties: Vec::new(),
             };
             self.session.handle_input(self.now, SessionInput::Send(record));
@@ -281,6 +289,37 @@ pub fn admin(data: &[u8]) {
     if let Ok(answer) = AdminReply::decode(data) {
         let again = serde_json::to_vec(&answer).map(|line| AdminReply::decode(&line));
         assert!(matches!(again, Ok(Ok(again)) if again == answer), "{answer:?}");
+    }
+}
+
+/// The body of an answer of a function in another process; what it says it misses is declared, and the answer read again.
+pub fn remote_reply(data: &[u8]) {
+    let declared = ["seen", "count"].map(|name| Spec {
+        name: name.into(),
+        typename: UNSET.into(),
+        expiration: Expiration::None,
+    });
+    let mut specs = Specs::default();
+    let registered = specs.register(declared.to_vec());
+    assert_eq!(registered.ok(), Some(2));
+    let function = TypeName::from_static("example/greeter");
+    let Ok(address) = Address::new(function, "anna") else { unreachable!("a short id") };
+    let _ = Harness::new(Answered { body: data.to_vec(), specs }).invoke(&address, "hello".to_owned());
+}
+
+/// A function that was called elsewhere.
+struct Answered {
+    body: Vec<u8>,
+    specs: Specs,
+}
+
+impl StatefulFunction for Answered {
+    fn invoke(&mut self, context: &mut Context<'_>, _: &TypedValue) -> Result<(), FunctionError> {
+        if let Ok(Reply::Missing(specs)) = apply_reply(&self.body, &self.specs, context) {
+            let _ = self.specs.register(specs);
+            let _ = apply_reply(&self.body, &self.specs, context);
+        }
+        Ok(())
     }
 }
 
