@@ -93,14 +93,13 @@ fn a_broker_that_stands_still_longer_than_the_keep_alive_is_left_and_found_again
 
 #[test]
 fn a_broker_that_forgets_its_sessions_is_served_anew() {
-    let Some(Rig { mut broker, node, subscriber }) = Rig::start("").map(|rig| {
+    let Some(Rig { mut broker, node, subscriber }) = Rig::start("").inspect(|rig| {
         rig.send(&[("a", "1"), ("b", "1")]);
         rig.wait_records("a", &["1 1"]);
         rig.wait_records("b", &["1 1"]);
         rig.wait_status("all handshakes are done", |status| {
             support::trouble::session_in(status, "counting/out")["outbox_entries"] == 0
         });
-        rig
     }) else {
         return;
     };

@@ -236,8 +236,8 @@ impl Disk {
     }
 
     fn find(&self, path: &str) -> Option<Place> {
-        let names = path.split('/').filter(|name| !name.is_empty());
-        names.fold(Some(Place::Directory(0)), |place, name| match place? {
+        let mut names = path.split('/').filter(|name| !name.is_empty());
+        names.try_fold(Place::Directory(0), |place, name| match place {
             Place::Directory(index) => self.directories[index].live.get(name).copied(),
             Place::File(_) => None,
         })
