@@ -12,6 +12,7 @@ use std::sync::Arc;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RwTxn, WithoutTls};
 
+use super::files::{create_directory, sync_directory};
 use crate::epoch::{Epoch, TimeStamp};
 use crate::store::{Base, BaseError, BaseRead, Mark};
 
@@ -48,23 +49,14 @@ impl LmdbBase {
     /// # Errors
     /// [`BaseError`].
     pub fn open(directory: &Path, map_bytes: usize) -> Result<(Self, LmdbReader), BaseError> {
-        std::fs::create_dir_all(directory).map_err(|error| BaseError::Failed(error.to_string()))?;
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options
-            .map_size(map_bytes.max(MAP_ALIGNMENT).next_multiple_of(MAP_ALIGNMENT))
-            .max_readers(READERS_MAX)
-            .max_dbs(2);
-        #[expect(
-            unsafe_code,
-            reason = "memory is mapped: the directory's lock keeps other writers out, and no flag trades safety for speed"
-        )]
-        // SAFETY: nobody else changes the file while it is mapped, the data directory is locked by this process. Reading ahead
-        // would only evict what a small board needs.
-        let env = unsafe {
-            options.flags(EnvFlags::NO_READ_AHEAD);
-            options.open(directory)
+        let failed = |error: io::Error| BaseError::Failed(error.to_string());
+        create_directory(directory).map_err(failed)?;
+        if !directory.join(DATA).try_exists().map_err(failed)? {
+            create(directory)?;
         }
-        .map_err(base_error)?;
+        // What a start that was cut short named may not be durable yet; the log is freed in the belief that it is.
+        sync_directory(directory).map_err(failed)?;
+        let env = environment(directory, map_bytes, EnvFlags::NO_READ_AHEAD).map_err(base_error)?;
         let (values, meta) = open_databases(&env).map_err(base_error)?;
         let shared = Arc::new(Shared { env, values, meta });
         let reader = LmdbReader { shared: Arc::clone(&shared) };
@@ -115,6 +107,41 @@ impl LmdbBase {
         value(&mut self.buffer);
         let checksum = checksum(key, &self.buffer);
         self.buffer.extend_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Makes an empty base under another name, which it gets when it is whole and durable: LMDB writes a new file's first pages one by
+/// one, and takes a file of which only some came to the card for no base.
+fn create(directory: &Path) -> Result<(), BaseError> {
+    let failed = |error: io::Error| BaseError::Failed(error.to_string());
+    let remove = |name: &str| match std::fs::remove_file(directory.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    remove(NEW)?;
+    remove(NEW_LOCK)?;
+    let env = environment(&directory.join(NEW), MAP_ALIGNMENT, EnvFlags::NO_SUB_DIR).map_err(base_error)?;
+    open_databases(&env).map_err(base_error)?;
+    env.prepare_for_closing().wait();
+    std::fs::rename(directory.join(NEW), directory.join(DATA)).map_err(failed)?;
+    remove(NEW_LOCK)
+}
+
+fn environment(path: &Path, map_bytes: usize, flags: EnvFlags) -> heed::Result<Env<WithoutTls>> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options
+        .map_size(map_bytes.max(MAP_ALIGNMENT).next_multiple_of(MAP_ALIGNMENT))
+        .max_readers(READERS_MAX)
+        .max_dbs(2);
+    #[expect(
+        unsafe_code,
+        reason = "memory is mapped: the directory's lock keeps other writers out, and no flag trades safety for speed"
+    )]
+    // SAFETY: nobody else changes the file while it is mapped, the data directory is locked by this process. Reading ahead
+    // would only evict what a small board needs.
+    unsafe {
+        options.flags(flags);
+        options.open(path)
     }
 }
 
@@ -257,6 +284,12 @@ impl From<MarkOnDisk> for Mark {
     }
 }
 
+/// LMDB's own name for its file.
+const DATA: &str = "data.mdb";
+/// A base that is being made; means nothing.
+const NEW: &str = "data.new";
+/// LMDB's own name for the lock beside it.
+const NEW_LOCK: &str = "data.new-lock";
 const VALUES: &str = "values";
 const META: &str = "meta";
 const MARK: &[u8] = b"mark";

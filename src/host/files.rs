@@ -81,20 +81,27 @@ fn note_process(lock: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory and those above it, and makes their names durable.
-fn create_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory, and those above it that are missing, and makes their names durable. A name that is there may be one that a
+/// start cut short never made durable, so its directory is synced all the same, as far as that is permitted.
+pub(super) fn create_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() {
+        let _as_far_as_permitted = sync_directory(parent);
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
+    if !parent.is_dir() {
         create_directory(parent)?;
     }
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync_directory(parent)
+}
+
+/// Returns when the names in the directory are durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 impl Disk for FileDisk {

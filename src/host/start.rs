@@ -14,7 +14,7 @@ use embassy_time::Instant;
 use super::base::{LmdbBase, LmdbReader};
 use super::clock::Clock;
 use super::failpoint::Watched;
-use super::files::FileDisk;
+use super::files::{FileDisk, create_directory};
 use super::machine::{NodeMachine, StoreMachine, WorkerMachine};
 use super::notes::{NotesFile, WorkerNotes};
 use super::operations::Operations;
@@ -140,7 +140,7 @@ fn open_store(
     data: &Path,
     replay: &mut dyn FnMut(&[u8], Option<&[u8]>),
 ) -> Result<(NodeStore, Recovered, LmdbReader), String> {
-    std::fs::create_dir_all(data.join("base")).map_err(|error| format!("{}: {error}", data.display()))?;
+    create_directory(data).map_err(|error| format!("{}: {error}", data.display()))?;
     // The lock of the log guards the base too: it is taken first.
     let disk = FileDisk::open(&data.join("log")).map_err(|error| error.to_string())?;
     let map_bytes = usize::try_from(board.base_bytes).unwrap_or(usize::MAX);

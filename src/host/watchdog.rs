@@ -1,6 +1,7 @@
 //! Who ends an endless loop? A thread that sees one invocation outlast its bound and ends the process.
 //!
-//! It looks four times per bound, on CLOCK_MONOTONIC, and sleeps while no worker runs anything: an idle board is not woken.
+//! It looks four times per bound, on CLOCK_MONOTONIC, and sleeps while no worker runs anything: an idle board is not woken. Time in
+//! which it could not look itself, because the process was stopped or the board was starved, is nobody's fault and not counted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -54,8 +55,9 @@ impl Watchdog {
     fn watch(&self, notes: &NotesFile, workers: usize, invocation_max: Duration) {
         let mut since: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         let bound = u64::try_from(invocation_max.as_micros()).unwrap_or(u64::MAX);
+        let mut watched = Watched { passed: 0, looked: monotonic_micros(), gap_max: bound / 2 };
         loop {
-            let now = monotonic_micros();
+            let now = watched.look(monotonic_micros());
             for worker in 0..workers {
                 let Some((sequence, address)) = notes.running(worker) else {
                     since.remove(&worker);
@@ -91,6 +93,23 @@ impl Watchdog {
     }
 }
 
+/// Time in which somebody watched, in microseconds.
+struct Watched {
+    passed: u64,
+    looked: u64,
+    /// What counts between two looks at most: twice what lies between them on a board that is at ease.
+    gap_max: u64,
+}
+
+impl Watched {
+    /// Looks at `now`; says how much time was watched so far.
+    fn look(&mut self, now: u64) -> u64 {
+        self.passed += now.saturating_sub(self.looked).min(self.gap_max);
+        self.looked = now;
+        self.passed
+    }
+}
+
 /// A worker invokes.
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Watchdog);
@@ -98,5 +117,18 @@ pub struct Busy<'a>(&'a Watchdog);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_stopped_has_not_worked_meanwhile() {
+        let mut watched = Watched { passed: 0, looked: 1_000_000, gap_max: 500 };
+        assert_eq!(watched.look(1_000_250), 250);
+        assert_eq!(watched.look(9_000_000), 750, "stopped");
+        assert_eq!(watched.look(9_000_250), 1_000, "an endless loop is found all the same");
     }
 }

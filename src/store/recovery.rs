@@ -173,7 +173,7 @@ impl Walk {
         let name = log_name(header.number);
         self.superseded(header);
         self.prove(header.follows);
-        self.pass_to(header.follows + 1, || format!("entries before {name} are missing"));
+        self.go_on_with(header.follows + 1, || format!("entries before {name} are missing"));
         let mut offset = SEGMENT_HEADER_BYTES;
         let mut expected = header.follows + 1;
         while expected <= limit {
@@ -212,13 +212,20 @@ impl Walk {
         }
     }
 
-    /// The chain goes on with `number`; what it should have had before is missing.
+    /// The chain goes on with `number`; what it should have had before is damaged.
     fn pass_to(&mut self, number: u64, reason: impl FnOnce() -> String) {
+        let first_not_in_base = self.next.max(self.mark.entry + 1);
+        self.damaged += number.min(first_not_in_base).saturating_sub(self.next);
+        self.go_on_with(number, reason);
+    }
+
+    /// The chain goes on with `number`; what it should have had before is missing. What the base holds may be: its segment was
+    /// released, and names go in any order when the power is cut.
+    fn go_on_with(&mut self, number: u64, reason: impl FnOnce() -> String) {
         if number <= self.next {
             return;
         }
         let first_not_in_base = self.next.max(self.mark.entry + 1);
-        self.damaged += number.min(first_not_in_base) - self.next;
         if first_not_in_base < number && self.hole.is_none() {
             self.hole = Some((first_not_in_base, reason()));
         }

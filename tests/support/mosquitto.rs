@@ -88,6 +88,18 @@ impl Mosquitto {
         kill_process(Pid::from_child(child), Signal::STOP).unwrap();
     }
 
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        let child = self.child.as_ref().expect("the broker runs");
+        kill_process(Pid::from_child(child), Signal::CONT).unwrap();
+    }
+
+    /// Removes what it had written down: started again, it knows no session.
+    pub fn forget(&self) {
+        assert!(self.child.is_none(), "the broker runs");
+        let _ = std::fs::remove_file(self.directory.path().join("mosquitto.db"));
+    }
+
     /// Appends to the configuration; read at the next start.
     pub fn configure(&self, text: &str) {
         let path = self.directory.path().join("broker.conf");
