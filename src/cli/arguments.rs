@@ -43,6 +43,9 @@ pub(super) struct Run {
     /// threads that own key groups, instead of the board's number
     #[argh(option)]
     pub(super) workers: Option<u16>,
+    /// serve metrics for Prometheus: a port on this machine, or ADDRESS:PORT (default: none)
+    #[argh(option)]
+    pub(super) metrics: Option<String>,
 }
 
 /// Check a module.yaml and a board against this program; start nothing.
@@ -94,6 +97,9 @@ pub(super) struct Status {
     /// print JSON
     #[argh(switch)]
     pub(super) json: bool,
+    /// for health checks: exit code 0 if a node runs and serves, even if degraded, else 1
+    #[argh(switch)]
+    pub(super) healthy: bool,
 }
 
 /// After a degraded start: say what was lost, and accept it.

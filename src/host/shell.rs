@@ -18,10 +18,12 @@ use super::clock::{self, Clock};
 use super::http::HttpClient;
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
+use super::notify::Supervisor;
 use super::operations::Operations;
 use super::serve::HttpServer;
+use super::start::Reload;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
-use super::{admin, failpoint, signals};
+use super::{admin, failpoint, metrics, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::Application;
 use crate::mqtt::config::SessionConfig;
@@ -34,6 +36,8 @@ use crate::typed_value::TypedValue;
 use crate::worker::io::{
     OperationNumber, SessionIndex, Taken, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput,
 };
+
+mod report;
 
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -111,7 +115,6 @@ pub enum Event {
 }
 
 /// What thread 0 has to know.
-#[derive(Debug)]
 pub struct ShellConfig {
     /// The module's sessions.
     pub sessions: Vec<Arc<SessionConfig>>,
@@ -129,6 +132,12 @@ pub struct ShellConfig {
     pub data: Option<PathBuf>,
     /// What `status` says of the node besides: versions, names, how the store was found.
     pub about: serde_json::Map<String, serde_json::Value>,
+    /// Who watches the process.
+    pub supervisor: Supervisor,
+    /// What SIGHUP asks for.
+    pub reload: Option<Reload>,
+    /// Where Prometheus may ask.
+    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// Thread 0.
@@ -223,11 +232,17 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     /// If a port cannot be listened at, a socket or signal handler cannot be made, or a worker could not start.
     pub fn run(mut self) -> Result<(), String> {
         let executor = Rc::clone(&self.executor);
+        if let (Some(_), Some(address)) = (&self.config.data, self.config.metrics) {
+            metrics::listen(address, &executor, &self.paths.main)
+                .map_err(|error| format!("metrics at {address}: {error}"))?;
+        }
         if let Some(data) = &self.config.data {
             self.server.listen()?;
             admin::listen(data, &executor, &self.paths.main)
                 .map_err(|error| format!("admin socket: {error}"))?;
-            signals::watch(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
+            let (supervisor, reload) = (&self.config.supervisor, self.config.reload.as_ref());
+            signals::watch(&executor, &self.paths, supervisor, reload)
+                .map_err(|error| format!("signals: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
         if let Some(data) = &self.config.data {
@@ -534,6 +549,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         if logged.is_none_or(|at| at + to_ticks(EVENT_LOG_INTERVAL) <= now) {
             *logged = Some(now);
             log::warn!("{kind}: {text}");
+            self.config.supervisor.status(&format!("serving; last alarm: {kind}: {text}"));
         }
     }
 
@@ -577,13 +593,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             self.attempts = None;
             failpoint::arm();
             log::info!("ready");
+            self.config.supervisor.status("serving");
+            self.config.supervisor.ready();
         }
     }
 }
 
 impl<W, N> std::fmt::Debug for Shell<W, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shell").field("data", &self.config.data).finish_non_exhaustive()
     }
 }
 
