@@ -1,13 +1,12 @@
-//! `run`, `check` and `doctor`: what starts from a module, a board and a data directory.
+//! `run` and `check`: what starts from a module, a board and a data directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::arguments::{Check, Doctor, Run};
-use super::{Exit, Failure, ask, complain, say};
+use super::arguments::{Check, Run};
+use super::{Exit, Failure, complain, say};
 use crate::Module;
-use crate::admin::{AdminReply, AdminRequest};
 use crate::host::start::{self, Reload, Start};
 use crate::module::{Application, Board, Specification};
 
@@ -49,19 +48,6 @@ pub(super) fn check(module: Module, arguments: &Check) -> Result<Exit, Failure> 
         application.endpoints.len(),
         application.function_types().count()
     ));
-    Ok(Exit::Done)
-}
-
-pub(super) fn doctor(arguments: &Doctor) -> Result<Exit, Failure> {
-    if !arguments.accept {
-        let text = "`doctor` does one thing: --accept; `status` says what was lost";
-        return Err(Failure(Exit::Usage, text.to_owned()));
-    }
-    match ask::reply(&arguments.data, &AdminRequest::AcceptDegraded)? {
-        AdminReply::Done { count: 0 } => say("nothing was lost"),
-        AdminReply::Done { count } => say(&format!("accepted: {count} epochs were lost")),
-        _ => return Err(Failure(Exit::Failed, "an answer to another question".to_owned())),
-    }
     Ok(Exit::Done)
 }
 
@@ -116,7 +102,7 @@ fn application(module: Module, path: Option<&Path>, board: &Board) -> Result<App
     Ok(application)
 }
 
-fn specification(name: &str, text: &str, board: &Board) -> Result<Specification, Failure> {
+pub(super) fn specification(name: &str, text: &str, board: &Board) -> Result<Specification, Failure> {
     let environment = |name: &str| std::env::var(name).ok();
     let specification = Specification::parse(name, text, &environment)
         .and_then(|specification| specification.with_board(board))
@@ -125,7 +111,7 @@ fn specification(name: &str, text: &str, board: &Board) -> Result<Specification,
 }
 
 /// The name and the text of what a person named, or of what the program carries.
-fn module_text(embedded: Option<&str>, path: Option<&Path>) -> Result<(String, String), Failure> {
+pub(super) fn module_text(embedded: Option<&str>, path: Option<&Path>) -> Result<(String, String), Failure> {
     match (path, embedded) {
         (None, Some(embedded)) => Ok(("module.yaml".to_owned(), embedded.to_owned())),
         (path, _) => {
@@ -137,7 +123,7 @@ fn module_text(embedded: Option<&str>, path: Option<&Path>) -> Result<(String, S
     }
 }
 
-fn board(name: &str) -> Result<Board, Failure> {
+pub(super) fn board(name: &str) -> Result<Board, Failure> {
     let board = if crate::module::BOARD_NAMES.contains(&name) || !Path::new(name).exists() {
         Board::named(name)
     } else {

@@ -17,6 +17,7 @@
 pub mod admin;
 pub mod base;
 pub mod clock;
+pub mod examine;
 pub mod failpoint;
 pub mod files;
 pub mod http;

@@ -192,7 +192,13 @@ impl Feeder {
         for (worker, seen) in self.seen.iter_mut().enumerate() {
             let Mark { turns, is_invoking } = mark(worker);
             // Before its first turn a worker is still starting: the service manager's bound on starts judges that.
-            all &= turns == 0 || is_invoking || turns != *seen;
+            let is_alive = turns == 0 || is_invoking || turns != *seen;
+            if !is_alive {
+                log::error!(
+                    "worker {worker} stands still: the service manager is not told that the node lives"
+                );
+            }
+            all &= is_alive;
             *seen = turns;
         }
         all
