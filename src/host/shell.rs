@@ -37,8 +37,6 @@ use crate::worker::io::{
     OperationNumber, SessionIndex, Taken, TakenRecord, WorkerIndex, WorkerInput, WorkerOutput,
 };
 
-mod report;
-
 /// From SIGTERM to the clean end of all sessions. Longer lets more handshakes finish, shorter lets the board go down sooner.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Beyond it, for the workers to say that they have stopped; then the process ends without them.
@@ -507,40 +505,6 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
 
     fn worker_count(&self) -> usize {
         self.paths.workers.len() + 1
-    }
-
-    fn on_question(&mut self, question: AdminRequest, answer: smol::channel::Sender<String>) {
-        if question == AdminRequest::AcceptDegraded {
-            self.store.jobs.push(StoreJob::AcceptDegraded { answer });
-            return;
-        }
-        self.questions_asked += 1;
-        let (request, workers) = (self.questions_asked, self.worker_count());
-        let owner = admin::owner(&question, workers);
-        let answers_due = owner.map_or(workers, |_| 1);
-        for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.tell_worker(WorkerIndex(worker), WorkerInput::Admin { request, question: question.clone() });
-        }
-        self.questions.insert(request, Question { question, answers: BTreeMap::new(), answers_due, answer });
-    }
-
-    fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
-        let Some(question) = self.questions.get_mut(&request) else {
-            return;
-        };
-        question.answers.insert(worker.0, reply);
-        if question.answers.len() < question.answers_due {
-            return;
-        }
-        if let Some(question) = self.questions.remove(&request) {
-            let line = admin::merge(
-                &question.question,
-                &self.node_status(),
-                question.answers.into_values().collect(),
-            );
-            // A client that went away needs no answer.
-            let _gone = question.answer.try_send(line);
-        }
     }
 
     fn on_counted(&mut self, now: Instant, kind: &'static str, text: &str) {
