@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::metrics::Histogram;
+
 mod read;
 
 /// A question.
@@ -126,6 +128,8 @@ pub struct NodeStatus {
     pub latched: Option<String>,
     /// `proven` once the kernel's clock was synchronised, else `unproven`.
     pub clock: String,
+    /// From the cut of an epoch that was written to its commit.
+    pub commit_latency: Histogram,
 }
 
 /// How one worker is.
@@ -159,8 +163,36 @@ pub struct WorkerStatus {
     /// Every address waits for memory.
     pub saturated: bool,
     pub sessions: Vec<SessionStatus>,
+    pub functions: Vec<FunctionStatus>,
     /// Counters by name: invocations, events, drops by reason.
     pub counters: Vec<(String, u64)>,
+}
+
+/// What one function type has done on one worker; words and meaning are StateFun's.
+#[derive(Serialize, Debug, Clone, PartialEq, Eq, Default)]
+pub struct FunctionStatus {
+    /// The type.
+    pub function_type: String,
+    /// Messages consumed.
+    pub r#in: u64,
+    /// Messages sent to addresses of the same worker.
+    pub out_local: u64,
+    /// Messages sent to addresses of other workers.
+    pub out_remote: u64,
+    /// Records sent to egresses.
+    pub out_egress: u64,
+    /// Invocations that failed, embedded or remote.
+    pub invocation_failures: u64,
+    /// Attempts at remote invocations that failed.
+    pub remote_invocation_failures: u64,
+    /// Requests that are out.
+    pub inflight_async_ops: u64,
+    /// Addresses that wait for a reply or for their turn to ask.
+    pub num_blocked_address: u64,
+    /// Messages that wait.
+    pub num_backlog: u64,
+    /// How long each attempt at a remote invocation took.
+    pub remote_invocation_latency: Histogram,
 }
 
 /// How the endpoint at one URL is.

@@ -71,6 +71,7 @@ pub mod http_config;
 pub mod key_group;
 pub mod limits;
 pub mod message;
+pub mod metrics;
 pub mod module;
 pub mod mqtt;
 pub mod node;

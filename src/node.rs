@@ -333,7 +333,7 @@ impl Node {
                     store
                 {
                     self.status.syncs += 1;
-                    self.tell_durable(append);
+                    self.tell_durable(now, append);
                 }
             }
             StoreEvent::Folded { epoch, complete } => {
@@ -357,12 +357,15 @@ impl Node {
         }
     }
 
-    fn tell_durable(&mut self, append: InAppend) {
+    fn tell_durable(&mut self, now: Instant, append: InAppend) {
         for (worker, session, record) in append.records {
             self.outputs.push_back(NodeOutput::Synced { worker, session, record });
         }
         if append.has_frame {
             self.phase = Phase::None;
+            if let Some(cut) = self.last_cut {
+                self.status.commit_latency.observe((now - cut).as_micros());
+            }
             self.commit(Epoch(self.working.0 - 1));
         }
     }

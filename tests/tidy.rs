@@ -144,6 +144,51 @@ fn links_in_the_documents_lead_somewhere() {
     assert!(wrong.is_empty(), "dead links:\n{}", wrong.join("\n"));
 }
 
+/// An operator who sees a word in the log finds it in the documents.
+#[test]
+fn every_kind_of_event_is_among_the_alarms() {
+    let page = read(&root().join("docs/operating/alarms.md"));
+    let of_machines = |path: &Path| ["worker", "mqtt"].contains(&module_of(path).as_str());
+    let mut kinds = BTreeSet::new();
+    for (_, code) in sources().filter(|(path, _)| of_machines(path)) {
+        kinds.extend(kinds_in(&code));
+    }
+    assert!(30 < kinds.len(), "{kinds:?}");
+    for kind in kinds {
+        assert!(
+            page.contains(&format!("`{kind}`")),
+            "docs/operating/alarms.md does not say what `{kind}` is"
+        );
+    }
+}
+
+/// What is handed to `count`, `event`, `error` and `give_up` in words of small letters and dashes.
+fn kinds_in(code: &str) -> Vec<String> {
+    let is_kind = |text: &str| {
+        text.starts_with(|letter: char| letter.is_ascii_lowercase())
+            && text
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
+    };
+    let mut kinds = Vec::new();
+    for call in [".count(", ".event(", ".error(", "give_up("] {
+        for (at, _) in code.match_indices(call) {
+            let (mut depth, mut end) = (1, code.len());
+            let behind = at + call.len();
+            for (place, letter) in code[behind..].char_indices() {
+                depth += i32::from(letter == '(') - i32::from(letter == ')');
+                if depth == 0 {
+                    end = behind + place;
+                    break;
+                }
+            }
+            let texts = code[behind..end].split('"').skip(1).step_by(2);
+            kinds.extend(texts.filter(|text| is_kind(text)).map(str::to_owned));
+        }
+    }
+    kinds
+}
+
 /// `module -> number of its layer`, the first is the highest.
 fn layers_in(architecture: &str) -> BTreeMap<String, usize> {
     let mut layers = BTreeMap::new();
@@ -258,6 +303,9 @@ fn the_readers_of_this_test_read() {
     );
     let named = named_modules(&code);
     assert_eq!(named.iter().map(String::as_str).collect::<Vec<_>>(), ["address", "node", "state"]);
+    let code =
+        "a.count(if b { \"x-y\" } else { \"z\" }); w.event(\"k\", format!(\"Not (this)\")); c(\"not-this\")";
+    assert_eq!(kinds_in(code), ["x-y", "z", "k"]);
     let text = "| 2 | `cli`, `run` | x |\n| 10 | `store` | y |\n- `store` names `cli`: because\n";
     assert_eq!(layers_in(text).get("run"), Some(&2));
     assert_eq!(layers_in(text).get("store"), Some(&10));

@@ -21,6 +21,8 @@ pub(super) enum Command {
     Dlq(Dlq),
     Status(Status),
     Doctor(Doctor),
+    Install(Install),
+    Uninstall(Uninstall),
 }
 
 /// Run a node until SIGTERM or SIGINT.
@@ -43,6 +45,9 @@ pub(super) struct Run {
     /// threads that own key groups, instead of the board's number
     #[argh(option)]
     pub(super) workers: Option<u16>,
+    /// serve metrics for Prometheus: a port on this machine, or ADDRESS:PORT (default: none)
+    #[argh(option)]
+    pub(super) metrics: Option<String>,
 }
 
 /// Check a module.yaml and a board against this program; start nothing.
@@ -94,18 +99,58 @@ pub(super) struct Status {
     /// print JSON
     #[argh(switch)]
     pub(super) json: bool,
+    /// for health checks: exit code 0 if a node runs and serves, even if degraded, else 1
+    #[argh(switch)]
+    pub(super) healthy: bool,
 }
 
-/// After a degraded start: say what was lost, and accept it.
+/// Is this board fit for the module? After a degraded start: accept what was lost.
 #[derive(FromArgs)]
-#[argh(subcommand, name = "doctor", example = "{command_name} --accept --data /var/lib/fogfun")]
+#[argh(
+    subcommand,
+    name = "doctor",
+    example = "{command_name} module.yaml --data /var/lib/fogfun --board rpi3bplus"
+)]
 pub(super) struct Doctor {
+    /// whose brokers and ports are looked at; the program's own if it carries one, else module.yaml
+    #[argh(positional)]
+    pub(super) module: Option<PathBuf>,
+    /// a board that comes with the program, or a TOML file (default: generic)
+    #[argh(option, default = "String::from(\"generic\")")]
+    pub(super) board: String,
+    /// print JSON
+    #[argh(switch)]
+    pub(super) json: bool,
     /// accept the loss: the status is no longer degraded
     #[argh(switch)]
     pub(super) accept: bool,
     /// the data directory (default: data)
     #[argh(option, default = "PathBuf::from(\"data\")")]
     pub(super) data: PathBuf,
+}
+
+/// Make a service of systemd: program, unit, user, directories. Needs root.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "install", example = "sudo {command_name}")]
+pub(super) struct Install {
+    /// say what would be done, and do nothing
+    #[argh(switch)]
+    pub(super) dry_run: bool,
+    /// a tree of files to install into, in place of this system; no command is run
+    #[argh(option)]
+    pub(super) root: Option<PathBuf>,
+}
+
+/// Undo `install`; data, module and user stay.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "uninstall", example = "sudo {command_name} --dry-run")]
+pub(super) struct Uninstall {
+    /// say what would be done, and do nothing
+    #[argh(switch)]
+    pub(super) dry_run: bool,
+    /// the tree of files that it was installed into
+    #[argh(option)]
+    pub(super) root: Option<PathBuf>,
 }
 
 /// Look at state, and change it.

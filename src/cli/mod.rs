@@ -5,6 +5,9 @@ mod ask;
 mod decode;
 mod demo;
 mod dlq;
+mod doctor;
+mod install;
+mod judge;
 mod load;
 mod state;
 mod status;
@@ -46,6 +49,7 @@ impl Exit {
 }
 
 /// A command that did not do what it was to, and what to say.
+#[derive(Debug)]
 pub(crate) struct Failure(pub(crate) Exit, pub(crate) String);
 
 impl From<String> for Failure {
@@ -84,7 +88,9 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
         Command::State(state) => state::state(state.command),
         Command::Dlq(dlq) => dlq::dlq(dlq.command),
         Command::Status(status) => status::status(&status),
-        Command::Doctor(doctor) => load::doctor(&doctor),
+        Command::Doctor(doctor) => doctor::doctor(&module, &doctor),
+        Command::Install(install) => install::install(&install),
+        Command::Uninstall(uninstall) => install::uninstall(&uninstall),
     };
     ended(done)
 }

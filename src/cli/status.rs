@@ -1,12 +1,16 @@
-//! `status`: how the node is; exit code 4 if it is degraded.
+//! `status`: how the node is; exit code 4 if it is degraded. `status --healthy`: does it serve?
 
 use serde_json::Value;
 
 use super::arguments::Status;
 use super::{Exit, Failure, ask, say};
 use crate::admin::AdminRequest;
+use crate::host::admin;
 
 pub(super) fn status(arguments: &Status) -> Result<Exit, Failure> {
+    if arguments.healthy {
+        return healthy(arguments);
+    }
     let line = ask::line(&arguments.data, &AdminRequest::Status)?;
     let status: Value =
         serde_json::from_str(&line).map_err(|error| format!("an answer that is none: {error}"))?;
@@ -26,6 +30,24 @@ pub(super) fn status(arguments: &Status) -> Result<Exit, Failure> {
         say(&ask::table(&["WORKER", ""], &rows));
     }
     Ok(exit)
+}
+
+/// A node that runs and serves is healthy, degraded or not: starting it again would mend nothing. At rest nothing is.
+fn healthy(arguments: &Status) -> Result<Exit, Failure> {
+    let socket = admin::socket_path(&arguments.data);
+    let answer = admin::ask(&arguments.data, &AdminRequest::Status);
+    let line = answer.map_err(|error| format!("{}: {error}", socket.display()))?;
+    let line = line.ok_or_else(|| format!("{}: no node runs", arguments.data.display()))?;
+    let status: Value =
+        serde_json::from_str(&line).map_err(|error| format!("an answer that is none: {error}"))?;
+    if status["node"]["serving"] != true {
+        return Err(Failure(Exit::Failed, "the node starts or stops".to_owned()));
+    }
+    match status["node"]["degraded"].as_str() {
+        Some(lost) => say(&format!("serving, degraded: {lost}")),
+        None => say("serving"),
+    }
+    Ok(Exit::Done)
 }
 
 /// One row for each number or text, named by its path.

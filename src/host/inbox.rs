@@ -30,6 +30,7 @@ impl<T> Default for Inbox<T> {
                 items: VecDeque::new(),
                 taker: None,
                 taker_sleeps: false,
+                is_roused: false,
                 givers_waiting: 0,
                 closed: false,
             }),
@@ -61,6 +62,13 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// Has the taker look, though nothing came.
+    pub fn rouse(&self) {
+        let mut inner = self.lock();
+        inner.is_roused = true;
+        self.wake_taker(&mut inner);
+    }
+
     /// Appends all that is there to `items`, without waiting.
     pub fn take(&self, items: &mut VecDeque<T>) {
         let mut inner = self.lock();
@@ -70,7 +78,7 @@ impl<T> Inbox<T> {
     /// The same, waiting for something to come, at most this long (for ever if `None`).
     pub fn take_waiting(&self, items: &mut VecDeque<T>, wait_max: Option<Duration>) {
         let mut inner = self.lock();
-        if inner.items.is_empty() && !inner.closed {
+        if inner.items.is_empty() && !inner.closed && !inner.is_roused {
             inner.taker_sleeps = true;
             inner = match wait_max {
                 None => self.came.wait(inner).unwrap_or_else(PoisonError::into_inner),
@@ -86,10 +94,11 @@ impl<T> Inbox<T> {
     /// Is there something? If not, `waker` is woken when something comes.
     pub fn is_ready(&self, waker: &Waker) -> bool {
         let mut inner = self.lock();
-        if inner.items.is_empty() {
+        let is_ready = inner.is_roused || !inner.items.is_empty();
+        if !is_ready {
             inner.taker = Some(waker.clone());
         }
-        !inner.items.is_empty()
+        is_ready
     }
 
     /// Nobody takes any more: lets waiting givers go on, and wakes a taker that is to end.
@@ -105,6 +114,7 @@ impl<T> Inbox<T> {
     }
 
     fn take_all(&self, inner: &mut Inner<T>, items: &mut VecDeque<T>) {
+        inner.is_roused = false;
         if items.is_empty() {
             std::mem::swap(items, &mut inner.items);
         } else {
@@ -134,6 +144,7 @@ struct Inner<T> {
     items: VecDeque<T>,
     /// The taking task, waiting.
     taker: Option<Waker>,
+    is_roused: bool,
     /// Does the taking thread sleep?
     taker_sleeps: bool,
     givers_waiting: usize,

@@ -18,10 +18,12 @@ use super::clock::{self, Clock};
 use super::http::HttpClient;
 use super::machine::{NodeMachine, WorkerMachine};
 use super::network::Network;
+use super::notify::Supervisor;
 use super::operations::Operations;
 use super::serve::HttpServer;
+use super::start::Reload;
 use super::threads::{INVOCATIONS_PER_TURN, Paths, StoreJob, StorePath, send, send_channel};
-use super::{admin, failpoint, signals};
+use super::{admin, failpoint, metrics, signals};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::Application;
 use crate::mqtt::config::SessionConfig;
@@ -111,7 +113,6 @@ pub enum Event {
 }
 
 /// What thread 0 has to know.
-#[derive(Debug)]
 pub struct ShellConfig {
     /// The module's sessions.
     pub sessions: Vec<Arc<SessionConfig>>,
@@ -129,6 +130,12 @@ pub struct ShellConfig {
     pub data: Option<PathBuf>,
     /// What `status` says of the node besides: versions, names, how the store was found.
     pub about: serde_json::Map<String, serde_json::Value>,
+    /// Who watches the process.
+    pub supervisor: Supervisor,
+    /// What SIGHUP asks for.
+    pub reload: Option<Reload>,
+    /// Where Prometheus may ask.
+    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// Thread 0.
@@ -223,11 +230,17 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     /// If a port cannot be listened at, a socket or signal handler cannot be made, or a worker could not start.
     pub fn run(mut self) -> Result<(), String> {
         let executor = Rc::clone(&self.executor);
+        if let (Some(_), Some(address)) = (&self.config.data, self.config.metrics) {
+            metrics::listen(address, &executor, &self.paths.main)
+                .map_err(|error| format!("metrics at {address}: {error}"))?;
+        }
         if let Some(data) = &self.config.data {
             self.server.listen()?;
             admin::listen(data, &executor, &self.paths.main)
                 .map_err(|error| format!("admin socket: {error}"))?;
-            signals::watch(&executor, &self.paths).map_err(|error| format!("signals: {error}"))?;
+            let (supervisor, reload) = (&self.config.supervisor, self.config.reload.as_ref());
+            signals::watch(&executor, &self.paths, supervisor, reload)
+                .map_err(|error| format!("signals: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
         if let Some(data) = &self.config.data {
@@ -494,46 +507,13 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
         self.paths.workers.len() + 1
     }
 
-    fn on_question(&mut self, question: AdminRequest, answer: smol::channel::Sender<String>) {
-        if question == AdminRequest::AcceptDegraded {
-            self.store.jobs.push(StoreJob::AcceptDegraded { answer });
-            return;
-        }
-        self.questions_asked += 1;
-        let (request, workers) = (self.questions_asked, self.worker_count());
-        let owner = admin::owner(&question, workers);
-        let answers_due = owner.map_or(workers, |_| 1);
-        for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
-            self.tell_worker(WorkerIndex(worker), WorkerInput::Admin { request, question: question.clone() });
-        }
-        self.questions.insert(request, Question { question, answers: BTreeMap::new(), answers_due, answer });
-    }
-
-    fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
-        let Some(question) = self.questions.get_mut(&request) else {
-            return;
-        };
-        question.answers.insert(worker.0, reply);
-        if question.answers.len() < question.answers_due {
-            return;
-        }
-        if let Some(question) = self.questions.remove(&request) {
-            let line = admin::merge(
-                &question.question,
-                &self.node_status(),
-                question.answers.into_values().collect(),
-            );
-            // A client that went away needs no answer.
-            let _gone = question.answer.try_send(line);
-        }
-    }
-
     fn on_counted(&mut self, now: Instant, kind: &'static str, text: &str) {
         let (count, logged) = self.counters.entry(kind).or_default();
         *count += 1;
         if logged.is_none_or(|at| at + to_ticks(EVENT_LOG_INTERVAL) <= now) {
             *logged = Some(now);
             log::warn!("{kind}: {text}");
+            self.config.supervisor.status(&format!("serving; last alarm: {kind}: {text}"));
         }
     }
 
@@ -577,13 +557,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             self.attempts = None;
             failpoint::arm();
             log::info!("ready");
+            self.config.supervisor.status("serving");
+            self.config.supervisor.ready();
         }
     }
 }
 
 impl<W, N> std::fmt::Debug for Shell<W, N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shell").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shell").field("data", &self.config.data).finish_non_exhaustive()
     }
 }
 

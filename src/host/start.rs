@@ -17,6 +17,7 @@ use super::failpoint::Watched;
 use super::files::{FileDisk, create_directory};
 use super::machine::{NodeMachine, StoreMachine, WorkerMachine};
 use super::notes::{NotesFile, WorkerNotes};
+use super::notify::{StartProgress, Supervisor};
 use super::operations::Operations;
 use super::shell::{Event, Shell, ShellConfig};
 use super::threads::{self, Paths, StorePath};
@@ -40,7 +41,14 @@ pub struct Start {
     pub board: Board,
     /// The data directory.
     pub data: PathBuf,
+    /// What SIGHUP asks for.
+    pub reload: Option<Reload>,
+    /// Where Prometheus may ask.
+    pub metrics: Option<std::net::SocketAddr>,
 }
+
+/// Looks at the files that a node was started from, and says what a person should know of them; empty if they are as they were.
+pub type Reload = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 type NodeStore = Store<Watched<FileDisk>, Watched<LmdbBase>>;
 
@@ -61,7 +69,13 @@ pub fn ask_at_rest(board: Board, data: &Path, question: AdminRequest) -> Result<
     if !data.join("log").is_dir() {
         return Err(format!("{}: no data directory", data.display()));
     }
-    let start = Start { application: Arc::new(Application::at_rest()), board, data: data.to_owned() };
+    let start = Start {
+        application: Arc::new(Application::at_rest()),
+        board,
+        data: data.to_owned(),
+        reload: None,
+        metrics: None,
+    };
     let shell = assemble(start, None)?;
     let (answer, answered) = smol::channel::bounded(1);
     let main = shell.inbox();
@@ -76,11 +90,14 @@ pub fn ask_at_rest(board: Board, data: &Path, question: AdminRequest) -> Result<
 }
 
 fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorker, Node>, String> {
-    let Start { application, board, data } = start;
+    let Start { application, board, data, reload, metrics } = start;
     let workers = usize::from(board.workers);
     let is_served = serving.is_some();
     let mut replays = vec![Vec::new(); workers];
+    let supervisor = if is_served { Supervisor::from_environment() } else { Supervisor::default() };
+    let mut progress = StartProgress::new(&supervisor);
     let mut replay = |key: &[u8], value: Option<&[u8]>| {
+        progress.step();
         if let Some(replay) = group_of(key).and_then(|group| replays.get_mut(group.worker(workers))) {
             frame::encode_record(replay, key, value);
         }
@@ -88,10 +105,12 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
     let (store, recovered, reader) = open_store(&board, &data, &mut replay)?;
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| data.clone(), PathBuf::from);
     let notes = NotesFile::open(&runtime).map_err(|error| format!("{}/notes: {error}", runtime.display()))?;
-    let watchdog = Watchdog::start(Arc::clone(&notes), workers, board.invocation_max()).map_err(no_thread)?;
+    let paths = Paths::new(workers);
+    let (own, watched, roused) = (Arc::clone(&notes), supervisor.clone(), paths.clone());
+    let watchdog = Watchdog::start(own, workers, board.invocation_max(), watched, move || roused.rouse())
+        .map_err(no_thread)?;
     let clock = Arc::new(Clock::start(recovered.time));
     Clock::install(Arc::clone(&clock));
-    let paths = Paths::new(workers);
     let store_path = StorePath::default();
     let session_workers =
         application.sessions.iter().map(|session| session_owner(&session.name, workers)).collect();
@@ -104,6 +123,9 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
         boot: entropy()?,
         data: serving,
         about: about(&recovered, &board),
+        supervisor,
+        reload,
+        metrics,
     };
     let node = Node::new(node_config(&board, &recovered), clock.now());
     let seed = entropy()?;
@@ -168,6 +190,7 @@ struct WorkerPlan {
 
 impl WorkerPlan {
     fn build(self, now: Instant) -> Result<WatchedWorker, String> {
+        let index = self.config.index.0;
         let mut worker = Worker::new(self.config, self.base, self.notes);
         let mut failure = None;
         let read = frame::read_records(&self.replay, |key, value| {
@@ -179,13 +202,14 @@ impl WorkerPlan {
         read.map_err(|error| error.to_string())?;
         let replayed = failure.map_or(Ok(()), Err);
         replayed.and_then(|()| worker.start(now, self.begin)).map_err(|error| error.to_string())?;
-        Ok(WatchedWorker { worker, watchdog: self.watchdog })
+        Ok(WatchedWorker { worker, index, watchdog: self.watchdog })
     }
 }
 
 /// A worker whose invocations are watched.
 struct WatchedWorker {
     worker: Worker<LmdbReader, WorkerNotes>,
+    index: usize,
     watchdog: Arc<Watchdog>,
 }
 
@@ -203,7 +227,7 @@ impl WorkerMachine for WatchedWorker {
         self.worker.handle_timeout(now);
     }
     fn run(&mut self, now: Instant, invocations_max: usize) -> bool {
-        let _busy = self.watchdog.busy();
+        let _busy = self.watchdog.busy(self.index);
         self.worker.run(now, invocations_max)
     }
 }

@@ -37,6 +37,12 @@ impl Paths {
     pub fn new(workers: usize) -> Self {
         Self { main: Arc::default(), workers: (1..workers).map(|_| Arc::default()).collect() }
     }
+
+    /// Has every worker turn once, though nothing came.
+    pub(super) fn rouse(&self) {
+        self.main.rouse();
+        self.workers.iter().for_each(|inbox| inbox.rouse());
+    }
 }
 
 /// Starts a worker's thread, which builds the worker itself: functions never change threads.

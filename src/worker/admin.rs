@@ -83,9 +83,16 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     fn status(&mut self) -> Result<WorkerStatus, String> {
         let mut unbound = BTreeMap::<String, u64>::new();
+        let mut functions = self.functions.status();
         let (mut spilled, mut retrying) = (0, 0);
         for (_, instance) in self.instances.iter() {
             spilled += instance.mailbox.spilled_count();
+            if let Some(function) = functions.get_mut(instance.address.function_type().as_str()) {
+                let is_calling = instance.status == Status::Calling;
+                function.num_backlog += instance.mailbox.count();
+                function.inflight_async_ops += u64::from(is_calling);
+                function.num_blocked_address += u64::from(is_calling || instance.status == Status::Held);
+            }
             match instance.status {
                 Status::Unbound => {
                     let function_type = instance.address.function_type().to_string();
@@ -119,6 +126,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             operations_running: self.operations.running_count() as u64,
             operations_waiting: self.operations.waiting_count() as u64,
             saturated: self.is_saturated(),
+            functions: functions.into_values().collect(),
             sessions: self.sessions.iter().map(|owned| owned.session.status()).collect(),
             counters,
         })

@@ -2,12 +2,14 @@
 //!
 //! An instance remembers the place of its function, so a message costs no search by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
 use crate::address::TypeName;
+use crate::admin::FunctionStatus;
 use crate::function::StatefulFunction;
+use crate::metrics::Histogram;
 use crate::module::{Application, Binding};
 use crate::remote::call::EndpointIndex;
 
@@ -17,12 +19,33 @@ use super::remote::RemoteIndex;
 #[derive(Default)]
 pub(crate) struct Functions {
     functions: Vec<Function>,
+    /// What each has done.
+    counts: Vec<FunctionCounts>,
     places: HashMap<TypeName, FunctionIndex, FixedState>,
 }
 
 /// Where a function stands; it stays there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FunctionIndex(usize);
+
+/// What a function has done since the process began.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct FunctionCounts {
+    /// Messages consumed.
+    pub(crate) consumed: u64,
+    /// Messages sent to addresses of this worker.
+    pub(crate) sent_here: u64,
+    /// Messages sent to addresses of other workers.
+    pub(crate) sent_elsewhere: u64,
+    /// Records sent to egresses.
+    pub(crate) sent_out: u64,
+    /// Invocations that failed.
+    pub(crate) failures: u64,
+    /// Attempts at calls of another process that failed.
+    pub(crate) call_failures: u64,
+    /// How long such attempts took.
+    pub(crate) call_latency: Histogram,
+}
 
 /// What a type is bound to.
 pub(crate) enum Bound<'a> {
@@ -49,6 +72,7 @@ impl Functions {
         }
         let at = FunctionIndex(self.functions.len());
         self.functions.push(Function::Unmade);
+        self.counts.push(FunctionCounts::default());
         self.places.insert(function_type.clone(), at);
         at
     }
@@ -78,6 +102,31 @@ impl Functions {
             Function::Remote(at) => Bound::Remote(*at),
             Function::Unbound | Function::Unmade => Bound::Nowhere,
         }
+    }
+
+    /// What the function at `at` has done.
+    pub(crate) fn counts(&mut self, at: FunctionIndex) -> &mut FunctionCounts {
+        &mut self.counts[at.0]
+    }
+
+    /// What each function has done, in the order of their names.
+    pub(crate) fn status(&self) -> BTreeMap<String, FunctionStatus> {
+        let of = |(function_type, at): (&TypeName, &FunctionIndex)| {
+            let counts = &self.counts[at.0];
+            let status = FunctionStatus {
+                function_type: function_type.to_string(),
+                r#in: counts.consumed,
+                out_local: counts.sent_here,
+                out_remote: counts.sent_elsewhere,
+                out_egress: counts.sent_out,
+                invocation_failures: counts.failures,
+                remote_invocation_failures: counts.call_failures,
+                remote_invocation_latency: counts.call_latency,
+                ..FunctionStatus::default()
+            };
+            (function_type.to_string(), status)
+        };
+        self.places.iter().map(of).collect()
     }
 
     /// The function at `at` panicked: its fields may be half changed, the next message gets a new one.

@@ -188,7 +188,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         self.invocations += u64::from(letters);
         let instance = self.instances.at(at);
-        let group = instance.group;
+        let (group, function) = (instance.group, instance.function);
+        let (mut sent_here, mut sent_elsewhere) = (0, 0);
+        let sent_out = effects.egress.len() as u64;
         let is_sender_named =
             !(effects.delayed.is_empty() && effects.egress.is_empty() && effects.operations.is_empty());
         let sender = is_sender_named.then(|| instance.address.clone());
@@ -196,7 +198,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.consume_first(now, at);
         }
         for message in effects.messages.drain(..) {
-            self.send(now, group, message);
+            if self.send(now, group, message) {
+                sent_here += 1;
+            } else {
+                sent_elsewhere += 1;
+            }
         }
         for effect in effects.delayed.drain(..) {
             if let Some(sender) = &sender {
@@ -222,6 +228,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             } else if let Some(target) = self.session_addresses[session].clone() {
                 self.send(now, group, Message { target, caller, argument: value, headers: None });
             }
+        }
+        if let Some(function) = function {
+            let counts = self.functions.counts(function);
+            counts.consumed += u64::from(letters);
+            counts.sent_here += sent_here;
+            counts.sent_elsewhere += sent_elsewhere;
+            counts.sent_out += sent_out;
         }
         self.effects = effects;
         self.account.add_dirty(bytes);
@@ -321,6 +334,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         instance.failures += 1;
         let failures = instance.failures;
         let address = instance.address.clone();
+        if let Some(function) = instance.function {
+            self.functions.counts(function).failures += 1;
+        }
         if self.config.limits.attempts_max <= failures {
             self.give_up(now, at, &error.to_string());
             return;

@@ -367,8 +367,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.epochs.working
     }
 
-    /// Delivers a message to its address's worker: here, or over a channel. `from` is the sender's group.
-    fn send(&mut self, now: Instant, from: KeyGroup, message: Message) {
+    /// Delivers a message to its address's worker: here, or over a channel; is it here? `from` is the sender's group.
+    fn send(&mut self, now: Instant, from: KeyGroup, message: Message) -> bool {
         if let Some(at) = self.instances.find(&message.target) {
             // Only addresses of our own groups are in memory, and a session is not among them.
             let group = self.instances.at(at).group;
@@ -376,13 +376,13 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             let (_, letter) = split(message);
             self.mark_dirty(now);
             self.enqueue_at(at, Waiting { arrival, persisted: Epoch(0), letter });
-            return;
+            return true;
         }
         let group = message.target.key_group();
         let owner = group.worker(self.config.workers);
         if owner == self.config.index.0 {
             self.deliver(now, group, message);
-            return;
+            return true;
         }
         let channel = self.channel_to(WorkerIndex(owner));
         match self.channels[channel].try_send(message) {
@@ -395,6 +395,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
         self.mark_dirty(now);
+        false
     }
 
     /// Puts a message that has arrived into its mailbox, or hands it to its session. `group` is its target's.

@@ -189,6 +189,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let url = &mut self.remote.gates[function.gate];
         let ended = if matches!(verdict, Verdict::Down(_)) { Ended::Down } else { Ended::Answered };
         url.gate.ended(now, ended, began, self.random.u64(..));
+        if let Some(function) = self.instances.at(at).function {
+            let counts = self.functions.counts(function);
+            counts.call_latency.observe((now - began).as_micros());
+            counts.call_failures += u64::from(!matches!(verdict, Verdict::Reply(_)));
+        }
         match verdict {
             Verdict::Reply(body) => {
                 self.account.add(body.len());
@@ -397,6 +402,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Another error: what failed together is tried one by one; what fails alone is tried again, and then given up.
     fn fail_remote(&mut self, now: Instant, at: InstanceIndex, reason: &str) {
         self.hand_on_learning(at);
+        if let Some(function) = self.instances.at(at).function {
+            self.functions.counts(function).failures += 1;
+        }
         let (policy, text) = self.told(at, reason);
         let Some(batch) = self.remote.batches.get_mut(&at) else { return };
         if 1 < batch.letters {

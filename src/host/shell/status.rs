@@ -1,16 +1,55 @@
-//! How is the node? What its `status` says beside what each worker says of itself.
+//! How is a question answered, and how is the node? What its `status` says beside what each worker says of itself.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use super::Shell;
+use super::{Question, Shell};
+use crate::admin::{AdminReply, AdminRequest};
+use crate::host::admin;
 use crate::host::machine::{NodeMachine, WorkerMachine};
 use crate::host::start::lost;
+use crate::host::threads::StoreJob;
 use crate::store::StoreStatus;
+use crate::worker::io::{WorkerIndex, WorkerInput};
 
 impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
+    pub(super) fn on_question(&mut self, question: AdminRequest, answer: smol::channel::Sender<String>) {
+        if question == AdminRequest::AcceptDegraded {
+            self.store.jobs.push(StoreJob::AcceptDegraded { answer });
+            return;
+        }
+        self.questions_asked += 1;
+        let (request, workers) = (self.questions_asked, self.worker_count());
+        let owner = admin::owner(&question, workers);
+        let answers_due = owner.map_or(workers, |_| 1);
+        for worker in owner.map_or(0..workers, |owner| owner..owner + 1) {
+            self.tell_worker(WorkerIndex(worker), WorkerInput::Admin { request, question: question.clone() });
+        }
+        self.questions.insert(request, Question { question, answers: BTreeMap::new(), answers_due, answer });
+    }
+
+    pub(super) fn on_answer(&mut self, worker: WorkerIndex, request: u64, reply: AdminReply) {
+        let Some(question) = self.questions.get_mut(&request) else {
+            return;
+        };
+        question.answers.insert(worker.0, reply);
+        if question.answers.len() < question.answers_due {
+            return;
+        }
+        if let Some(question) = self.questions.remove(&request) {
+            let line = admin::merge(
+                &question.question,
+                &self.node_status(),
+                question.answers.into_values().collect(),
+            );
+            // A client that went away needs no answer.
+            let _gone = question.answer.try_send(line);
+        }
+    }
+
     pub(super) fn node_status(&self) -> serde_json::Value {
         let mut status = self.config.about.clone();
+        status.insert("serving".into(), (self.attempts.is_none() && self.stopping.is_none()).into());
         let counters: BTreeMap<_, _> =
             self.counters.iter().map(|(kind, (count, _))| (*kind, *count)).collect();
         status.insert("control".into(), serde_json::json!(self.node.status()));

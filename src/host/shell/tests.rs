@@ -130,6 +130,9 @@ fn bytes_go_round_on_both_threads_and_stop_closes_all() {
         boot: 0,
         data: Some(data.path().to_owned()),
         about: serde_json::Map::new(),
+        supervisor: Supervisor::default(),
+        reload: None,
+        metrics: None,
     };
     let thread = std::thread::spawn(move || shell(config, &paths).run());
     let mut streams: Vec<_> = listeners.iter().map(talk).collect();
@@ -162,6 +165,9 @@ fn at_rest_no_socket_is_opened_and_a_question_is_answered() {
         boot: 0,
         data: None,
         about: serde_json::Map::new(),
+        supervisor: Supervisor::default(),
+        reload: None,
+        metrics: None,
     };
     let (answer, answered) = smol::channel::bounded(1);
     paths.main.push(Event::Admin { question: AdminRequest::DeadLetterRetry { key: "x".into() }, answer });
