@@ -6,6 +6,8 @@ mod decode;
 mod demo;
 mod dlq;
 mod load;
+#[cfg(feature = "sim")]
+mod sim;
 mod state;
 mod status;
 
@@ -85,6 +87,14 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
         Command::Dlq(dlq) => dlq::dlq(dlq.command),
         Command::Status(status) => status::status(&status),
         Command::Doctor(doctor) => load::doctor(&doctor),
+        #[cfg(feature = "sim")]
+        Command::Sim(arguments) => sim::sim(&arguments),
+        #[cfg(not(feature = "sim"))]
+        Command::Sim(_) => Err(Failure(
+            Exit::Usage,
+            "this program was built without its simulator: `cargo run --release --features sim --bin fogfun -- sim`"
+                .to_owned(),
+        )),
     };
     ended(done)
 }
