@@ -23,6 +23,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     Install(Install),
     Uninstall(Uninstall),
+    #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "without the feature it only says so"))]
+    Sim(Sim),
 }
 
 /// Run a node until SIGTERM or SIGINT.
@@ -151,6 +153,41 @@ pub(super) struct Uninstall {
     /// the tree of files that it was installed into
     #[argh(option)]
     pub(super) root: Option<PathBuf>,
+}
+
+/// Does it hold? Runs FogFun's own machines in a simulated world where everything fails, seed by seed.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "sim",
+    example = "{command_name} --minutes 5\n{command_name} --plant acknowledges-before-sync"
+)]
+#[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "without the feature it only says so"))]
+pub(super) struct Sim {
+    /// how many seeds (default: 1000, or as many as there is time for)
+    #[argh(option)]
+    pub(super) seeds: Option<u64>,
+    /// the first seed; alone, the only one (default: 0)
+    #[argh(option)]
+    pub(super) seed: Option<u64>,
+    /// end after so many minutes
+    #[argh(option)]
+    pub(super) minutes: Option<u32>,
+    /// only this workload: counting or trees
+    #[argh(option)]
+    pub(super) workload: Option<String>,
+    /// records per run, instead of the workload's number
+    #[argh(option)]
+    pub(super) records: Option<u64>,
+    /// kinds of faults to leave out, with commas between them
+    #[argh(option)]
+    pub(super) without: Option<String>,
+    /// plant a mistake, to see that it is found; a wrong name lists them
+    #[argh(option)]
+    pub(super) plant: Option<String>,
+    /// print one JSON object at the end, and nothing else
+    #[argh(switch)]
+    pub(super) json: bool,
 }
 
 /// Look at state, and change it.

@@ -9,6 +9,8 @@ mod doctor;
 mod install;
 mod judge;
 mod load;
+#[cfg(feature = "sim")]
+mod sim;
 mod state;
 mod status;
 
@@ -91,6 +93,14 @@ pub(crate) fn main(module: Module, arguments: &[String]) -> Exit {
         Command::Doctor(doctor) => doctor::doctor(&module, &doctor),
         Command::Install(install) => install::install(&install),
         Command::Uninstall(uninstall) => install::uninstall(&uninstall),
+        #[cfg(feature = "sim")]
+        Command::Sim(arguments) => sim::sim(&arguments),
+        #[cfg(not(feature = "sim"))]
+        Command::Sim(_) => Err(Failure(
+            Exit::Usage,
+            "this program was built without its simulator: `cargo run --release --features sim --bin fogfun -- sim`"
+                .to_owned(),
+        )),
     };
     ended(done)
 }

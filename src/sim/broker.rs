@@ -341,7 +341,7 @@ impl Broker {
             let Some(mut publish) = session.queue.pop_front() else {
                 return;
             };
-            publish.id = session.take_id();
+            publish.id = session.take_id(self.settings.packet_ids_max);
             let packet = Packet::Publish(publish.clone());
             session.flights.push_back(Flight { publish, is_released: false });
             self.send(connection, &packet);
@@ -456,9 +456,9 @@ impl Stored {
     }
 
     /// The next packet id that is not under way.
-    fn take_id(&mut self) -> u16 {
+    fn take_id(&mut self, ids_max: u16) -> u16 {
         loop {
-            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+            self.next_id = if self.next_id < ids_max { self.next_id + 1 } else { 1 };
             if !self.flights.iter().any(|flight| flight.publish.id == self.next_id) {
                 return self.next_id;
             }

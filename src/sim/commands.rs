@@ -17,43 +17,60 @@ use crate::typed_value::TypedValue;
 
 /// One thing to do.
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub(super) enum Command {
+pub enum Command {
+    /// Count one more.
     Count,
+    /// Tell another address a list.
     Send {
+        /// Whom.
         id: u8,
+        /// What.
         then: Vec<Command>,
     },
+    /// Tell it after a while.
     Later {
+        /// After how long.
         milliseconds: u64,
+        /// Whom.
         id: u8,
+        /// What.
         then: Vec<Command>,
     },
     /// To be cancelled by the other type of the same id, told at once to do so.
     InVain {
+        /// Names what is to be cancelled.
         token: u64,
+        /// What is never to be done.
         then: Vec<Command>,
     },
+    /// Cancel what was sent under a token.
     Cancel {
+        /// That one.
         token: u64,
     },
     /// Begins an operation, and goes on when told what came of it: whatever that is, once.
     Operate {
+        /// What is done afterwards.
         then: Vec<Command>,
     },
     /// Fills and clears a table, which then holds the count alone.
     Table,
+    /// Publish how often one has done so.
     Emit,
 }
 
 /// What each id counts and publishes in the end.
 #[derive(Default, Debug, Clone, PartialEq)]
-pub(super) struct Expected {
-    pub(super) counts: BTreeMap<u8, i64>,
-    pub(super) emitted: BTreeMap<String, i64>,
+pub struct Expected {
+    /// Counts by id.
+    pub counts: BTreeMap<u8, i64>,
+    /// The last number published, by topic.
+    pub emitted: BTreeMap<String, i64>,
 }
 
 impl Expected {
-    pub(super) fn add(&mut self, id: u8, commands: &[Command]) {
+    /// Adds what one list comes to.
+    pub fn add(&mut self, id: u8, commands: &[Command]) {
         for command in commands {
             match command {
                 Command::Count => *self.counts.entry(id).or_default() += 1,
@@ -67,7 +84,8 @@ impl Expected {
 }
 
 /// A tree of a few dozen commands at most. `tokens` numbers tokens, for one in use would be an error.
-pub(super) fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> Vec<Command> {
+#[must_use]
+pub fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> Vec<Command> {
     let mut commands = Vec::new();
     for _ in 0..random.u8(1..4) {
         let is_leaf = depth == 0;
@@ -93,11 +111,18 @@ pub(super) fn draw(random: &mut fastrand::Rng, depth: u32, tokens: &mut u64) -> 
     commands
 }
 
-pub(super) fn text(commands: &[Command]) -> String {
-    serde_json::to_string(commands).unwrap()
+/// A list of commands as the text of a message.
+#[must_use]
+pub fn text(commands: &[Command]) -> String {
+    serde_json::to_string(commands).unwrap_or_default()
 }
 
-pub(super) fn application() -> Arc<Application> {
+/// The application that obeys them.
+///
+/// # Panics
+/// Never: its `module.yaml` is fixed.
+#[must_use]
+pub fn application() -> Arc<Application> {
     let echo = |request: &TypedValue| match request.bytes().len() % 3 {
         0 => Err(FunctionError::new("as asked")),
         _ => Ok(request.clone()),
@@ -109,7 +134,7 @@ pub(super) fn application() -> Arc<Application> {
     let specification = Specification::parse("module.yaml", MODULE, &|_| None);
     match specification.and_then(|specification| Application::link(module, specification)) {
         Ok(application) => Arc::new(application),
-        Err(errors) => panic!("{errors}"),
+        Err(errors) => unreachable!("{errors}"),
     }
 }
 
@@ -163,7 +188,7 @@ fn node(id: u8) -> Result<Address, FunctionError> {
 }
 
 /// Ids of the trees' addresses.
-pub(super) const IDS: u8 = 9;
+pub const IDS: u8 = 9;
 
 const COUNT: PersistedValue<i64> = PersistedValue::new("count");
 const EMITTED: PersistedValue<i64> = PersistedValue::new("emitted");

@@ -3,6 +3,9 @@
 //! A record for id *i* makes `sim/counter` *i* count, publish its count on `out/i` and tell `sim/mirror` of another id, which counts
 //! and publishes on `mirror/…`, and every third time tells it once more after a delay. So each record touches two key groups, usually
 //! of two workers, and three outboxes' worth of order.
+//!
+//! What a counter tells its mirror at once is 1, 2, 3 …: a mirror that hears anything else has seen that messages from one address to
+//! another are not in order, and fails, which makes a dead letter where there may be none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,8 +25,7 @@ use crate::typed_value::{TypedValue, Value};
 /// Never: its `module.yaml` is fixed.
 #[must_use]
 pub fn counting(qos_in: u8, qos_out: u8) -> Arc<Application> {
-    let yaml = MODULE.replace("QOS_IN", &qos_in.to_string()).replace("QOS_OUT", &qos_out.to_string());
-    let module = Module::new().function("sim/counter", Counter::new).function("sim/mirror", Mirror::new);
+    let (module, yaml) = module(qos_in, qos_out);
     let application = Specification::parse("module.yaml", &yaml, &|_| None)
         .and_then(|specification| Application::link(module, specification));
     match application {
@@ -50,9 +52,16 @@ pub fn counting_remotely(qos_in: u8, qos_out: u8) -> (Arc<Application>, Endpoint
         }
     };
     match application {
-        Ok(application) => (Arc::new(application), Endpoint::new(make, vec![("count", i64::TYPENAME)])),
+        Ok(application) => (Arc::new(application), Endpoint::new(make, STATES.to_vec())),
         Err(errors) => unreachable!("{errors}"),
     }
+}
+
+/// What it binds, and its `module.yaml`.
+#[must_use]
+pub fn module(qos_in: u8, qos_out: u8) -> (Module, String) {
+    let yaml = MODULE.replace("QOS_IN", &qos_in.to_string()).replace("QOS_OUT", &qos_out.to_string());
+    (Module::new().function("sim/counter", Counter::new).function("sim/mirror", Mirror::new), yaml)
 }
 
 /// How often `mirror` of an id is told when its source has counted to `count`: once each, and later every third.
@@ -140,7 +149,7 @@ impl StatefulFunction for Counter {
         publish(context, format!("out/{id}"), count)?;
         let mirror = Address::new(MIRROR, &mirror_of(id))?;
         if count % 3 == 0 {
-            context.send_after(Duration::from_millis(20), mirror.clone(), count)?;
+            context.send_after(Duration::from_millis(20), mirror.clone(), DELAYED)?;
         }
         context.send(mirror, count)
     }
@@ -148,16 +157,28 @@ impl StatefulFunction for Counter {
 
 struct Mirror {
     count: PersistedValue<i64>,
+    /// What its counter told it last.
+    last: PersistedValue<i64>,
 }
 
 impl Mirror {
     fn new() -> Self {
-        Self { count: PersistedValue::new("count") }
+        Self { count: PersistedValue::new("count"), last: PersistedValue::new("last") }
     }
 }
 
 impl StatefulFunction for Mirror {
-    fn invoke(&mut self, context: &mut Context<'_>, _message: &TypedValue) -> Result<(), FunctionError> {
+    fn invoke(&mut self, context: &mut Context<'_>, message: &TypedValue) -> Result<(), FunctionError> {
+        let told: i64 = message.get()?;
+        if told != DELAYED {
+            let last = self.last.get_or_default(context)?;
+            if told != last + 1 {
+                return Err(FunctionError::new(format!(
+                    "{told} came after {last}: messages are not in order"
+                )));
+            }
+            self.last.set(context, told)?;
+        }
         let count = self.count.get_or_default(context)? + 1;
         self.count.set(context, count)?;
         let id = context.self_address().id();
@@ -169,9 +190,12 @@ fn publish(context: &mut Context<'_>, topic: String, count: i64) -> Result<(), F
     context.egress(&OUT, MqttRecord::new(topic, count.to_string()))
 }
 
+/// What a mirror is told after a delay, for which no order is promised.
+const DELAYED: i64 = -1;
 const MIRROR: TypeName = TypeName::from_static("sim/mirror");
 const OUT: TypeName = TypeName::from_static("sim/out");
 
+const STATES: [(&str, &str); 2] = [("count", i64::TYPENAME), ("last", i64::TYPENAME)];
 const ENDPOINT: &str = r"
 ---
 kind: io.statefun.endpoints.v2/http

@@ -3,7 +3,8 @@
 //! Every file has live bytes, which reads see, and durable ones. Writes wait until their file is synced; names created, renamed
 //! and removed wait until the directory is. [`crash`](SimDisk::crash) decides for each of them what had got there:
 //!
-//! - a sector holds what was durable or what any one of the unsynced writes to it left, each sector for itself;
+//! - a sector holds what was durable or what any one of the unsynced writes to it left, each sector for itself; in a
+//!   [`Garbles`](Crash::Garbles) with a bit of that write flipped, never one of what had been synced;
 //! - a waiting change of a name happened or not, each for itself (what it presupposes included);
 //! - after a sync that failed, what it should have made durable stays visible and is lost at the crash, whatever a later sync
 //!   says, as on Linux.
@@ -40,6 +41,8 @@ pub enum Crash {
     LosesUnsynced,
     /// Any part, by this seed.
     Tears(u64),
+    /// Any part, by this seed, with bits flipped in what had not been synced.
+    Garbles(u64),
 }
 
 /// A failure to come.
@@ -268,15 +271,9 @@ impl SimDisk {
         inner.faults.clear();
         match crash {
             Crash::KillsProcess => {}
-            Crash::LosesUnsynced => inner.lose(&mut |_| 0),
-            Crash::Tears(seed) => {
-                let mut state = seed;
-                inner.lose(&mut |choices| {
-                    state =
-                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    (state >> 33) % choices
-                });
-            }
+            Crash::LosesUnsynced => inner.lose(&mut |_| 0, false),
+            Crash::Tears(seed) => inner.lose(&mut choices(seed), false),
+            Crash::Garbles(seed) => inner.lose(&mut choices(seed), true),
         }
     }
 
@@ -477,7 +474,7 @@ impl Inner {
     }
 
     /// `choose(n)` is a number below n; 0 is what was durable.
-    fn lose(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
+    fn lose(&mut self, choose: &mut dyn FnMut(u64) -> u64, is_garbling: bool) {
         for node in &mut self.nodes {
             let writes = std::mem::take(&mut node.writes);
             let end = writes.iter().map(|(start, bytes)| start + bytes.len()).max();
@@ -491,7 +488,14 @@ impl Inner {
                 for (start, bytes) in touching.into_iter().take(applied) {
                     let from = range.start.max(*start);
                     let to = range.end.min(start + bytes.len());
-                    write_at(&mut node.durable, from, &bytes[from - start..to - start]);
+                    let mut written = bytes[from - start..to - start].to_vec();
+                    if is_garbling && choose(GARBLED_ONE_IN) == 0 {
+                        let at = usize::try_from(choose(written.len() as u64)).unwrap_or(0);
+                        if let Some(byte) = written.get_mut(at) {
+                            *byte ^= 1 << choose(8);
+                        }
+                    }
+                    write_at(&mut node.durable, from, &written);
                 }
             }
             node.live = node.durable.clone();
@@ -525,6 +529,18 @@ impl Inner {
         }
     }
 }
+
+/// A source of choices: each is below the number it is asked for.
+fn choices(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |count| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % count.max(1)
+    }
+}
+
+/// One in so many writes to a sector is garbled where it is at all.
+const GARBLED_ONE_IN: u64 = 4;
 
 fn fails(fault: Option<Fault>) -> io::Result<()> {
     match fault {

@@ -8,11 +8,15 @@
 //!
 //! - every sequence that an independent subscriber received is 1, 2, 3 … with none missing, repeated or out of order;
 //! - every state equals the model.
+//!
+//! Meanwhile [`violations`](Simulation::violations) hears of what leaves before its time, of invocations and of memory.
 
 mod faults;
+mod invocations;
+mod questions;
 mod routes;
-#[cfg(test)]
-pub(crate) mod sabotage;
+pub mod sabotage;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use embassy_time::{Duration, Instant};
 
-use crate::admin::{AdminReply, AdminRequest};
+use crate::admin::AdminReply;
 use crate::module::Application;
 use crate::mqtt::config::Role;
 use crate::mqtt::session::{ConnectionNumber, SessionStart};
@@ -30,12 +34,18 @@ use crate::sim::broker::{Broker, BrokerInput};
 use crate::sim::client::Client;
 use crate::sim::disk::{Crash, SimDisk};
 use crate::sim::endpoint::Endpoint;
+use crate::sim::swarm;
 use crate::sim::watch::Watch;
 use crate::store::{Store, StoreCommand, StoreLimits};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput};
-use crate::worker::{Notes, Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
+use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
+use invocations::{Invocations, SimNotes};
+use sabotage::{Sabotage, Sabotaged};
+use trace::Trace;
 
 pub use faults::Faults;
+pub use invocations::NoNotes;
+pub use trace::Recorder;
 
 /// What a simulation is to do; usually drawn from its seed.
 #[derive(Clone, Debug)]
@@ -61,8 +71,7 @@ pub struct Plan {
     /// What else fails.
     pub faults: Faults,
     /// A planted mistake.
-    #[cfg(test)]
-    pub(crate) sabotage: sabotage::Sabotage,
+    pub sabotage: Sabotage,
 }
 
 /// A board, its broker, two clients and everything between.
@@ -90,15 +99,17 @@ pub struct Simulation {
     is_healing: bool,
     answers: Vec<AdminReply>,
     next_request: u64,
-    trace: u64,
+    trace: Trace,
+    invocations: Invocations,
+    /// The worker whose account was fullest, in percent of its bound.
+    memory_percent_max: usize,
     /// What happened, for the report.
     pub counts: Counts,
     /// What the board has told, by kind.
     pub told: BTreeMap<&'static str, Vec<String>>,
     /// The checker of what leaves.
     pub watch: Watch,
-    #[cfg(test)]
-    sabotaged: sabotage::Sabotaged,
+    sabotaged: Sabotaged,
 }
 
 /// What happened in a simulation.
@@ -120,7 +131,7 @@ pub struct Counts {
 
 struct Board {
     node: Node,
-    workers: Vec<Worker<SimBase, NoNotes>>,
+    workers: Vec<Worker<SimBase, SimNotes>>,
     store: Store<SimDisk, SimBase>,
 }
 
@@ -155,17 +166,6 @@ enum Event {
     BrokerClosed { link: u64 },
 }
 
-/// Notes nothing: in a simulation no invocation kills the process.
-pub struct NoNotes;
-
-impl Notes for NoNotes {
-    fn begin(&mut self, _address_hash: u64, _message_hash: u64) {}
-    fn end(&mut self) {}
-    fn consumed(&mut self, _address_hash: u64, _message_hash: u64) {}
-    fn cut(&mut self) {}
-    fn committed(&mut self) {}
-}
-
 impl Simulation {
     /// A board that is about to start for the first time, a broker, and `clients` connected to it.
     #[must_use]
@@ -191,12 +191,13 @@ impl Simulation {
             is_healing: false,
             answers: Vec::new(),
             next_request: 0,
-            trace: 0,
+            trace: Trace::default(),
+            invocations: Invocations::default(),
+            memory_percent_max: 0,
             counts: Counts::default(),
             told: BTreeMap::new(),
             watch: Watch::default(),
-            #[cfg(test)]
-            sabotaged: sabotage::Sabotaged::default(),
+            sabotaged: Sabotaged::default(),
             plan,
         };
         for client in clients {
@@ -230,11 +231,46 @@ impl Simulation {
     /// A hash of everything that happened so far: equal seeds, equal hashes.
     #[must_use]
     pub fn trace(&self) -> u64 {
-        self.trace
+        self.trace.hash()
+    }
+
+    /// Keeps the last events in words from now on.
+    pub fn set_recorder(&mut self, recorder: Option<Recorder>) {
+        self.trace.recorder = recorder;
+    }
+
+    /// What was wrong so far, whatever the books say: what left too early, invocations side by side, memory beyond its bound.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = self.watch.violations();
+        violations.extend(self.invocations.violation());
+        if 100 < self.memory_percent_max {
+            violations.push(format!("a worker's memory: {} % of its bound", self.memory_percent_max));
+        }
+        violations
+    }
+
+    /// How full the fullest account was, in percent of its bound.
+    #[must_use]
+    pub fn memory_percent_max(&self) -> usize {
+        self.memory_percent_max
+    }
+
+    /// Invocations so far, those that came to nothing included.
+    #[must_use]
+    pub fn invocations(&self) -> u64 {
+        self.invocations.count()
+    }
+
+    /// Records that the broker dropped because a queue was full.
+    #[must_use]
+    pub fn dropped_by_broker(&self) -> u64 {
+        self.broker.dropped()
     }
 
     /// From now on nothing fails.
     pub fn heal(&mut self) {
+        self.trace.remark(self.now, "from here on nothing fails");
         self.is_healing = true;
     }
 
@@ -244,62 +280,23 @@ impl Simulation {
         self.now = self.now.max(until);
     }
 
-    /// Lets the board come up. The broker keeps for a session only what came after its first subscription.
-    pub fn run_until_subscribed(&mut self) {
+    /// Lets the board come up. The broker keeps for a session only what came after its first subscription. Says whether it came
+    /// to that.
+    pub fn run_until_subscribed(&mut self) -> bool {
         self.run_until(self.now + Duration::from_secs(20));
+        let end = self.now + SUBSCRIBED_MAX;
         let application = Arc::clone(&self.application);
         let ingresses =
             application.sessions.iter().filter(|session| matches!(session.role, Role::Ingress { .. }));
         for session in ingresses {
             while !self.broker.is_subscribed(&session.client_id) {
+                if end < self.now {
+                    return false;
+                }
                 self.run_until(self.now + Duration::from_secs(5));
             }
         }
-    }
-
-    /// Asks the board and waits for as many answers as it has workers that answer; `None` if none came in a virtual minute.
-    pub fn ask(&mut self, question: &AdminRequest, worker: WorkerIndex) -> Option<AdminReply> {
-        self.answers.clear();
-        let until = self.now + Duration::from_secs(60);
-        while self.now < until && self.answers.is_empty() {
-            if self.board.is_some() {
-                self.next_request += 1;
-                let request = self.next_request;
-                let input = WorkerInput::Admin { request, question: question.clone() };
-                let start = self.start;
-                self.schedule(Duration::from_ticks(0), Event::Worker { start, worker, input });
-            }
-            let next = self.now + Duration::from_secs(5);
-            while self.answers.is_empty() && self.step(next) {}
-            self.now = if self.answers.is_empty() { self.now.max(next) } else { self.now };
-        }
-        self.answers.pop()
-    }
-
-    /// As [`ask`](Self::ask), of the worker that owns an id; which that is may change from start to start.
-    pub fn ask_owner(&mut self, id: &str, question: &AdminRequest) -> Option<AdminReply> {
-        for _ in 0..ASKS_MAX {
-            let until = self.now + Duration::from_secs(60);
-            while self.board.is_none() && self.step(until) {}
-            let (start, workers) = (self.start, self.workers().max(1));
-            let worker = WorkerIndex(crate::key_group::KeyGroup::of(id).worker(workers));
-            let answer = self.ask_once(question, worker);
-            if answer.is_some() || start == self.start {
-                return answer;
-            }
-        }
-        None
-    }
-
-    /// Asks, and waits while the board lives.
-    fn ask_once(&mut self, question: &AdminRequest, worker: WorkerIndex) -> Option<AdminReply> {
-        self.answers.clear();
-        self.next_request += 1;
-        let input = WorkerInput::Admin { request: self.next_request, question: question.clone() };
-        let (start, until) = (self.start, self.now + Duration::from_secs(60));
-        self.schedule(Duration::from_ticks(0), Event::Worker { start, worker, input });
-        while self.answers.is_empty() && self.start == start && self.step(until) {}
-        self.answers.pop()
+        true
     }
 
     /// How many workers the board has now; 0 while it is down.
@@ -317,13 +314,14 @@ impl Simulation {
         let crash = match self.random.u8(0..4) {
             0 => Crash::KillsProcess,
             1 => Crash::LosesUnsynced,
+            2 if self.plan.faults.garbles_sectors => Crash::Garbles(self.random.u64(..)),
             _ => Crash::Tears(self.random.u64(..)),
         };
+        self.trace.remark(self.now, &format!("the board dies: {crash:?}"));
         self.disk.crash(crash);
         self.start += 1;
         self.disk.set_space(None);
         self.disk.set_read_only(false);
-        #[cfg(test)]
         self.sabotaged.crash();
         for (link, _) in std::mem::take(&mut self.links) {
             self.lose_tail(link);
@@ -348,10 +346,11 @@ impl Simulation {
             self.fire_timers();
         } else if let Some((_, event)) = self.events.pop_first() {
             self.counts.events += 1;
-            self.note(&event);
+            self.trace.note(self.now, &event);
             self.handle(event);
         }
         self.drain_board();
+        self.watch_memory();
         true
     }
 
@@ -360,13 +359,14 @@ impl Simulation {
         match event {
             Event::Start => self.start_board(),
             Event::Worker { start, worker, input } if start == self.start => {
+                self.sabotage_delivery(worker, &input);
                 if let Some(board) = &mut self.board {
                     board.workers[worker.0].handle_input(now, input);
                     self.schedule_run(worker);
                 }
             }
             Event::Run { start, worker } if start == self.start => {
-                let batch = self.random.usize(1..20);
+                let batch = 1 + swarm::below(&mut self.random, 19);
                 if let Some(board) = &mut self.board
                     && board.workers[worker.0].run(now, batch)
                 {
@@ -387,7 +387,9 @@ impl Simulation {
     }
 
     fn start_board(&mut self) {
-        let workers = self.random.usize(self.plan.workers.clone());
+        let (least, most) = (*self.plan.workers.start(), *self.plan.workers.end());
+        let workers = least + swarm::below(&mut self.random, (most - least) as u64 + 1);
+        self.invocations.started();
         let base = self.base.clone();
         let mut board_workers: Vec<_> = (0..workers)
             .map(|index| {
@@ -399,12 +401,11 @@ impl Simulation {
                     seed: self.random.u64(..),
                     suspects: Vec::new(),
                 };
-                Worker::new(config, base.clone(), NoNotes)
+                Worker::new(config, base.clone(), self.invocations.notes(WorkerIndex(index)))
             })
             .collect();
         let held = base.values().into_iter().map(|(key, value)| (key, Some(value)));
         let mut recovered_values: BTreeMap<Vec<u8>, Option<Vec<u8>>> = held.collect();
-        #[cfg(test)]
         self.disk.lie(self.plan.sabotage.lie_at_start());
         let mut replay = |key: &[u8], value: Option<&[u8]>| {
             recovered_values.insert(key.to_vec(), value.map(<[u8]>::to_vec));
@@ -499,8 +500,17 @@ impl Simulation {
 
     fn schedule_run(&mut self, worker: WorkerIndex) {
         let start = self.start;
-        let after = Duration::from_ticks(self.random.u64(0..50));
+        let is_slow = self.chance(self.plan.faults.slow_one_in);
+        let after = Duration::from_ticks(self.random.u64(0..if is_slow { SLOW_US_MAX } else { 50 }));
         self.schedule(after, Event::Run { start, worker });
+    }
+
+    fn watch_memory(&mut self) {
+        let Some(board) = &self.board else { return };
+        for worker in &board.workers {
+            let (used, limit) = worker.memory_bytes();
+            self.memory_percent_max = self.memory_percent_max.max(used * 100 / limit.max(1));
+        }
     }
 
     fn schedule(&mut self, after: Duration, event: Event) {
@@ -538,14 +548,11 @@ impl Simulation {
     fn chance(&mut self, one_in: u32) -> bool {
         !self.is_healing && 0 < one_in && self.random.u32(0..one_in) == 0
     }
-
-    fn note(&mut self, event: &Event) {
-        let text = format!("{} {event:?}", self.now.as_ticks());
-        self.trace = xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), self.trace);
-    }
 }
 
-/// How many starts an answer is waited for.
-const ASKS_MAX: u32 = 20;
 /// When it begins: some day in 2026.
 const WALL_MS: u64 = 1_790_000_000_000;
+/// How long the board may take to come up and subscribe, whatever fails, in virtual time.
+const SUBSCRIBED_MAX: Duration = Duration::from_secs(3_600);
+/// How long a slow function takes at most, in microseconds.
+const SLOW_US_MAX: u64 = 300_000;

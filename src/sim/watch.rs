@@ -80,9 +80,9 @@ impl Watch {
     }
 
     /// The board reads bytes of the broker while it works in an epoch.
-    pub(super) fn received(&mut self, of: SessionIndex, working: Epoch, bytes: &Bytes) {
+    pub(super) fn received(&mut self, of: SessionIndex, working: Epoch, protocol: Protocol, bytes: &Bytes) {
         let mut stream = BytesMut::from(&bytes[..]);
-        while let Ok(Some(packet)) = read(&mut stream, Protocol::V5, u32::MAX) {
+        while let Ok(Some(packet)) = read(&mut stream, protocol, u32::MAX) {
             match packet {
                 Packet::Publish(publish) if publish.qos == Qos::AtLeastOnce => {
                     let first = self.received.entry((of, publish.id)).or_insert(working);
@@ -96,9 +96,9 @@ impl Watch {
     }
 
     /// The board writes bytes for the broker.
-    pub(super) fn transmitted(&mut self, of: SessionIndex, session: &str, bytes: &Bytes) {
+    pub(super) fn transmitted(&mut self, of: SessionIndex, session: &str, protocol: Protocol, bytes: &Bytes) {
         let mut stream = BytesMut::from(&bytes[..]);
-        while let Ok(Some(packet)) = read(&mut stream, Protocol::V5, u32::MAX) {
+        while let Ok(Some(packet)) = read(&mut stream, protocol, u32::MAX) {
             let early = match packet {
                 Packet::PubRec { id, reason } if reason < 0x80 && !self.holds(session, id, true) => "PUBREC",
                 Packet::Publish(publish)

@@ -362,6 +362,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.settle(now);
     }
 
+    /// Bytes that the memory account holds, and its bound.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        (self.account.used(), self.account.limit())
+    }
+
     /// The number of the epoch that is being worked in.
     pub fn working_epoch(&self) -> Epoch {
         self.epochs.working

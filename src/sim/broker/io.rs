@@ -65,6 +65,8 @@ pub struct BrokerSettings {
     pub retain_available: bool,
     /// Mosquitto's mistake: on a resumed session, PUBLISH is sent again where only PUBCOMP is missing.
     pub publishes_after_pubrel: bool,
+    /// Packet ids that it uses towards a client before it begins again, more than may be outstanding; 65,535.
+    pub packet_ids_max: u16,
     /// Reason with which PUBLISHes to topics below `refused/` are refused (MQTT 5); SUBSCRIBEs to them get 0x87.
     pub refusal: u8,
 }
@@ -79,6 +81,7 @@ impl Default for BrokerSettings {
             qos_max: Qos::ExactlyOnce,
             retain_available: true,
             publishes_after_pubrel: false,
+            packet_ids_max: u16::MAX,
             refusal: 0x87,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use embassy_time::Instant;
 
 use crate::node::NodeInput;
@@ -10,9 +11,8 @@ use crate::sim::broker::{BrokerInput, BrokerSettings};
 use crate::sim::disk::Fault;
 use crate::sim::endpoint::answered;
 use crate::store::{StoreCommand, StoreEvent};
-use crate::worker::io::{ChannelItem, WorkerIndex, WorkerInput};
+use crate::worker::io::{ChannelItem, SessionIndex, WorkerIndex, WorkerInput};
 
-#[cfg(test)]
 use super::sabotage::Sabotage;
 use super::{Event, Pipe, Simulation};
 
@@ -33,11 +33,16 @@ pub struct Faults {
     pub endpoint_fails_one_in: u32,
     /// Does the kernel prove its clock at some starts, and does the clock jump between them?
     pub clock_jumps: bool,
+    /// One in so many runs of a worker takes long; 0 is never.
+    pub slow_one_in: u32,
+    /// May a crash leave bytes that were being written as neither the old nor the new?
+    pub garbles_sectors: bool,
 }
 
 impl Simulation {
     /// The board's connections end; what the broker knows stays.
     pub fn restart_broker(&mut self) {
+        self.trace.remark(self.now, "the broker restarts");
         self.counts.broker_restarts += 1;
         let client_ids: Vec<String> =
             self.application.sessions.iter().map(|session| session.client_id.clone()).collect();
@@ -74,7 +79,6 @@ impl Simulation {
     pub(super) fn handle_store(&mut self, command: StoreCommand) {
         let dies = self.chance(self.plan.store_crash_one_in);
         self.plan_disk_faults(dies);
-        #[cfg(test)]
         self.disk.lie(self.plan.sabotage.lie());
         let entries = match &command {
             StoreCommand::Append(entries) => entries.clone(),
@@ -94,7 +98,6 @@ impl Simulation {
             StoreEvent::Failed { .. } => self.counts.store_failures += 1,
             StoreEvent::Folded { .. } => {}
         }
-        #[cfg(test)]
         if self.plan.sabotage == Sabotage::AnswersBeforeSync && matches!(event, StoreEvent::Appended { .. }) {
             return;
         }
@@ -185,10 +188,8 @@ impl Simulation {
         &mut self,
         from: WorkerIndex,
         to: WorkerIndex,
-        #[cfg_attr(not(test), expect(unused_variables, reason = "only sabotage looks inside"))]
         items: &[ChannelItem],
     ) -> Instant {
-        #[cfg(test)]
         if items.iter().any(|item| matches!(item, ChannelItem::Barrier(_))) {
             match self.plan.sabotage {
                 Sabotage::BarrierOvertakes => return self.now,
@@ -199,7 +200,43 @@ impl Simulation {
         self.arrival(Pipe::Worker(from, to))
     }
 
-    #[cfg(test)]
+    /// A worker is told something: what some mistakes must know.
+    pub(super) fn sabotage_delivery(&mut self, worker: WorkerIndex, input: &WorkerInput) {
+        if let (Sabotage::ForgetsLate, WorkerInput::Channel { from, items }, Some(board)) =
+            (self.plan.sabotage, input, &self.board)
+        {
+            let working = board.workers[worker.0].working_epoch();
+            self.sabotaged.channels.note_late(worker, *from, working, items);
+        }
+    }
+
+    /// What is on its way from one worker to another, as a mistake leaves it.
+    pub(super) fn sabotage_channel(
+        &mut self,
+        from: WorkerIndex,
+        to: WorkerIndex,
+        mut items: Vec<ChannelItem>,
+    ) -> Vec<ChannelItem> {
+        if let Some(astray) = self.sabotaged.channels.alter(self.plan.sabotage, from, to, &mut items) {
+            let elsewhere = (0..self.workers()).map(WorkerIndex).find(|other| ![from, to].contains(other));
+            let worker = elsewhere.unwrap_or(to);
+            let at = self.arrival(Pipe::Worker(from, worker));
+            let input = WorkerInput::Channel { from, items: vec![astray] };
+            self.schedule_at(at, Event::Worker { start: self.start, worker, input });
+        }
+        items
+    }
+
+    /// What a session hears of what the broker said; a mistake may answer in its stead.
+    pub(super) fn sabotage_wire(&mut self, link: u64, session: SessionIndex, bytes: Bytes) -> Bytes {
+        let (heard, answer) = self.sabotaged.wire.hear(self.plan.sabotage, session, bytes);
+        if !answer.is_empty() {
+            let at = self.arrival(Pipe::ToBroker(link));
+            self.schedule_at(at, Event::Broker(BrokerInput::Received { connection: link, bytes: answer }));
+        }
+        heard
+    }
+
     pub(super) fn answer_before_sync(&mut self, command: &StoreCommand) {
         if self.plan.sabotage == Sabotage::AnswersBeforeSync && matches!(command, StoreCommand::Append(_)) {
             let start = self.start;

@@ -7,7 +7,6 @@ use crate::node::{NodeInput, NodeOutput};
 use crate::sim::broker::{BrokerInput, BrokerOutput};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 
-#[cfg(test)]
 use super::sabotage::Sabotage;
 use super::{Event, Link, Pipe, Simulation};
 
@@ -34,7 +33,6 @@ impl Simulation {
                 tell(self, worker, WorkerInput::Synced { session, record });
             }
             NodeOutput::Store(command) => {
-                #[cfg(test)]
                 self.answer_before_sync(&command);
                 let at = self.arrival(Pipe::Store);
                 self.schedule_at(at, Event::Store { start, command });
@@ -54,19 +52,18 @@ impl Simulation {
         };
         match output {
             WorkerOutput::Channel { to, items } => {
+                let items = self.sabotage_channel(worker, to, items);
                 let at = self.arrival_of_items(worker, to, &items);
                 let input = WorkerInput::Channel { from: worker, items };
                 self.schedule_at(at, Event::Worker { start, worker: to, input });
             }
             WorkerOutput::Activity(activity) => to_node(self, NodeInput::Activity { worker, activity }),
             WorkerOutput::Section { epoch, sections } => {
-                #[cfg(test)]
                 let sections = self.sabotaged.sections(self.plan.sabotage, worker, sections);
                 self.watch.section(epoch, self.workers(), sections.is_empty());
                 to_node(self, NodeInput::Section { worker, epoch, sections });
             }
             WorkerOutput::Record { session, number, deadline, key, value } => {
-                #[cfg(test)]
                 if self.plan.sabotage == Sabotage::TellsRecordsBeforeSync {
                     let at = self.arrival(Pipe::FromNode(worker));
                     let input = WorkerInput::Synced { session, record: number };
@@ -78,8 +75,9 @@ impl Simulation {
             WorkerOutput::Connect { session, connection } => self.open_link(session, connection),
             WorkerOutput::Transmit { session, connection, bytes } => {
                 if let Some(link) = self.link_of(session, connection) {
-                    let name = self.application.sessions[session.0].name.clone();
-                    self.watch.transmitted(session, name.as_str(), &bytes);
+                    let config = &self.application.sessions[session.0];
+                    let (name, protocol) = (config.name.as_str(), config.broker.protocol);
+                    self.watch.transmitted(session, name, protocol, &bytes);
                     let at = self.arrival(Pipe::ToBroker(link));
                     let input = BrokerInput::Received { connection: link, bytes };
                     self.schedule_at(at, Event::Broker(input));
@@ -156,10 +154,10 @@ impl Simulation {
         };
         let (session, connection, start) = (*session, *connection, *start);
         let worker = self.owner(session);
-        #[cfg(test)]
-        let bytes = self.sabotaged.alter_from_broker(self.plan.sabotage, bytes);
+        let bytes = self.sabotage_wire(link, session, bytes);
         if let Some(board) = &self.board {
-            self.watch.received(session, board.workers[worker.0].working_epoch(), &bytes);
+            let protocol = self.application.sessions[session.0].broker.protocol;
+            self.watch.received(session, board.workers[worker.0].working_epoch(), protocol, &bytes);
         }
         let input = SessionInput::Received { connection, bytes };
         self.handle(Event::Worker { start, worker, input: WorkerInput::Session { session, input } });

@@ -1,19 +1,24 @@
 //! Can the checkers fail? Mistakes planted in the shell, one at a time: each must be found.
+//!
+//! The machines are as they are; what passes between them is changed so that board and world behave as if the mistake were in them.
+//! Mistakes on the wire are in `wire`, mistakes on channels in `channels`.
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
-
 use crate::epoch::frame::{FrameBuilder, read_sections};
-use crate::mqtt::codec::{Packet, read, write};
-use crate::mqtt::config::Protocol;
 use crate::sim::disk::Lie;
 use crate::state::key::{Key, Kind};
 use crate::worker::io::WorkerIndex;
 
+mod channels;
+mod wire;
+
+use channels::ChannelMistakes;
+use wire::WireMistakes;
+
 /// A planted mistake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Sabotage {
+pub enum Sabotage {
     /// None.
     #[default]
     None,
@@ -39,9 +44,68 @@ pub(crate) enum Sabotage {
     Skips(Lie),
     /// While a start recovers, no sync does anything.
     StartTrusts,
+    /// A frame does not carry what arrived between the worker's cut and the channel's barrier.
+    ForgetsLate,
+    /// Credit for a channel waits until a message goes the same way: two bounded queues wait for each other.
+    CreditWaits,
+    /// Messages of one batch arrive in reverse.
+    ReversesBatch,
+    /// Some messages come to a worker that does not own their address.
+    Misroutes,
+    /// A record like the last under its packet id counts as that one sent again, however long that has been finished.
+    GuardOutlives,
+    /// What the broker acknowledged in a session that it has lost counts in the next one.
+    OldAcknowledgement,
 }
 
 impl Sabotage {
+    /// Those that a person may plant, by name.
+    pub const NAMED: [(&'static str, Self); 23] = [
+        ("acknowledges-before-sync", Self::AnswersBeforeSync),
+        ("believes-record-before-sync", Self::TellsRecordsBeforeSync),
+        ("forgets-late-messages", Self::ForgetsLate),
+        ("frees-packet-id-early", Self::FreesPacketId),
+        ("accepted-outside-the-cut", Self::Defers(Kind::Accepted)),
+        ("outbox-outside-the-cut", Self::Defers(Kind::Outbox)),
+        ("tears-frame", Self::TearsFrame),
+        ("start-trusts-without-sync", Self::StartTrusts),
+        ("old-acknowledgement", Self::OldAcknowledgement),
+        ("guard-outlives", Self::GuardOutlives),
+        ("credit-waits", Self::CreditWaits),
+        ("reverses-batch", Self::ReversesBatch),
+        ("misroutes", Self::Misroutes),
+        ("barrier-overtakes", Self::BarrierOvertakes),
+        ("barrier-lags", Self::BarrierLags),
+        ("never-syncs", Self::Skips(Lie::Always)),
+        ("never-syncs-directory", Self::Skips(Lie::OfDirectory)),
+        ("forgets-state", Self::Forgets(Kind::State)),
+        ("forgets-mailbox", Self::Forgets(Kind::Mailbox)),
+        ("forgets-outbox", Self::Forgets(Kind::Outbox)),
+        ("forgets-delayed", Self::Forgets(Kind::Delayed)),
+        ("keeps-mailbox", Self::Keeps(Kind::Mailbox)),
+        ("keeps-delayed", Self::Keeps(Kind::Delayed)),
+    ];
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|(of, _)| *of == name).map(|(_, sabotage)| sabotage)
+    }
+
+    /// Its name, if a person may plant it.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMED.into_iter().find(|(_, sabotage)| *sabotage == self).map(|(name, _)| name)
+    }
+
+    /// Does it change sections?
+    fn is_of_frames(self) -> bool {
+        matches!(
+            self,
+            Self::Forgets(_) | Self::Keeps(_) | Self::Defers(_) | Self::TearsFrame | Self::ForgetsLate
+        )
+    }
+
     /// Which syncs do nothing while a start recovers.
     pub(super) fn lie_at_start(self) -> Lie {
         match self {
@@ -65,6 +129,8 @@ impl Sabotage {
 pub(super) struct Sabotaged {
     /// By worker.
     deferred: BTreeMap<WorkerIndex, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    pub(super) channels: ChannelMistakes,
+    pub(super) wire: WireMistakes,
 }
 
 impl Sabotaged {
@@ -77,10 +143,7 @@ impl Sabotaged {
             Sabotage::TearsFrame => worker != WorkerIndex(0),
             _ => false,
         };
-        if matches!(
-            sabotage,
-            Sabotage::None | Sabotage::Skips(_) | Sabotage::StartTrusts | Sabotage::FreesPacketId
-        ) {
+        if !sabotage.is_of_frames() {
             return sections;
         }
         let is_deferring = matches!(sabotage, Sabotage::Defers(_) | Sabotage::TearsFrame);
@@ -97,6 +160,9 @@ impl Sabotaged {
             }
         });
         assert!(read.is_ok(), "sections are sections");
+        if sabotage == Sabotage::ForgetsLate {
+            self.channels.forget_late(worker, &mut said);
+        }
         self.deferred.insert(worker, deferred);
         let mut frame = FrameBuilder::default();
         for (key, value) in &said {
@@ -111,23 +177,10 @@ impl Sabotaged {
         out
     }
 
-    /// What the board reads of what the broker sent.
-    pub(super) fn alter_from_broker(&mut self, sabotage: Sabotage, bytes: Bytes) -> Bytes {
-        if sabotage != Sabotage::FreesPacketId {
-            return bytes;
-        }
-        let (mut stream, mut out) = (BytesMut::from(&bytes[..]), BytesMut::new());
-        while let Ok(Some(packet)) = read(&mut stream, Protocol::V5, u32::MAX) {
-            write(&packet, Protocol::V5, &mut out);
-            if let Packet::PubRec { id, reason: 0 } = packet {
-                write(&Packet::PubComp { id, reason: 0 }, Protocol::V5, &mut out);
-            }
-        }
-        out.freeze()
-    }
-
     pub(super) fn crash(&mut self) {
         self.deferred.clear();
+        self.channels = ChannelMistakes::default();
+        self.wire.crash();
     }
 }
 
