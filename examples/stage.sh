@@ -12,6 +12,8 @@ root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 stage=$(mktemp -d "${TMPDIR:-/tmp}/fogfun-example-XXXXXX")
 declare -A processes=()
+# Nothing is left among the sources.
+export PYTHONDONTWRITEBYTECODE=1
 
 # How long anything may take on a busy machine, in seconds.
 PATIENCE=60
