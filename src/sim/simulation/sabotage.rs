@@ -54,13 +54,11 @@ pub enum Sabotage {
     Misroutes,
     /// A record like the last under its packet id counts as that one sent again, however long that has been finished.
     GuardOutlives,
-    /// What the broker acknowledged in a session that it has lost counts in the next one.
-    OldAcknowledgement,
 }
 
 impl Sabotage {
     /// Those that a person may plant, by name.
-    pub const NAMED: [(&'static str, Self); 23] = [
+    pub const NAMED: [(&'static str, Self); 22] = [
         ("acknowledges-before-sync", Self::AnswersBeforeSync),
         ("believes-record-before-sync", Self::TellsRecordsBeforeSync),
         ("forgets-late-messages", Self::ForgetsLate),
@@ -69,7 +67,6 @@ impl Sabotage {
         ("outbox-outside-the-cut", Self::Defers(Kind::Outbox)),
         ("tears-frame", Self::TearsFrame),
         ("start-trusts-without-sync", Self::StartTrusts),
-        ("old-acknowledgement", Self::OldAcknowledgement),
         ("guard-outlives", Self::GuardOutlives),
         ("credit-waits", Self::CreditWaits),
         ("reverses-batch", Self::ReversesBatch),

@@ -16,10 +16,6 @@ pub(in crate::sim) struct WireMistakes {
     last: BTreeMap<(SessionIndex, u16), (Bytes, Bytes)>,
     /// Packet ids of records that were not passed on.
     swallowed: BTreeSet<(SessionIndex, u16)>,
-    /// Acknowledgements of the session that the broker has now.
-    acknowledged: BTreeMap<SessionIndex, Vec<u16>>,
-    /// Those of the session that it has lost, to be heard with every acknowledgement.
-    old: BTreeMap<SessionIndex, Vec<u16>>,
 }
 
 impl WireMistakes {
@@ -34,20 +30,14 @@ impl WireMistakes {
         session: SessionIndex,
         bytes: Bytes,
     ) -> (Bytes, Bytes) {
-        let is_of_wire = matches!(
-            sabotage,
-            Sabotage::FreesPacketId | Sabotage::GuardOutlives | Sabotage::OldAcknowledgement
-        );
-        if !is_of_wire {
+        if !matches!(sabotage, Sabotage::FreesPacketId | Sabotage::GuardOutlives) {
             return (bytes, Bytes::new());
         }
         let (mut stream, mut heard, mut answer) =
             (BytesMut::from(&bytes[..]), BytesMut::new(), BytesMut::new());
         while let Ok(Some(packet)) = read(&mut stream, Protocol::V5, u32::MAX) {
-            match sabotage {
-                Sabotage::GuardOutlives if self.swallows(session, &packet, &mut answer) => continue,
-                Sabotage::OldAcknowledgement => self.repeat_old(session, &packet, &mut heard),
-                _ => {}
+            if sabotage == Sabotage::GuardOutlives && self.swallows(session, &packet, &mut answer) {
+                continue;
             }
             write(&packet, Protocol::V5, &mut heard);
             if let (Sabotage::FreesPacketId, Packet::PubRec { id, reason: 0 }) = (sabotage, &packet) {
@@ -75,22 +65,6 @@ impl WireMistakes {
                 true
             }
             _ => false,
-        }
-    }
-
-    fn repeat_old(&mut self, session: SessionIndex, packet: &Packet, heard: &mut BytesMut) {
-        match packet {
-            Packet::ConnAck(ack) if !ack.session_present => {
-                let lost = self.acknowledged.remove(&session).unwrap_or_default();
-                self.old.insert(session, lost);
-            }
-            Packet::PubAck { id, .. } => {
-                for &id in self.old.get(&session).map(Vec::as_slice).unwrap_or_default() {
-                    write(&Packet::PubAck { id, reason: 0 }, Protocol::V5, heard);
-                }
-                self.acknowledged.entry(session).or_default().push(*id);
-            }
-            _ => {}
         }
     }
 }
