@@ -48,6 +48,7 @@ pub mod commands;
 pub mod counting;
 pub mod disk;
 pub mod endpoint;
+pub mod golden;
 pub mod hunt;
 mod run;
 pub mod simulation;
