@@ -19,7 +19,19 @@ use support::wait_until;
 
 fn module(port: u16) -> String {
     format!(
-        "kind: fogfun.mqtt.v1/egress\nspec:\n  id: a/out\n  address: mqtt://127.0.0.1:{port}\n  topic: out\n  format: text\n"
+        "kind: fogfun.mqtt.v1/ingress\n\
+         spec:\n  \
+           id: a/in\n  \
+           address: mqtt://127.0.0.1:{port}\n  \
+           topics:\n    \
+             - topic: in/{{id}}\n      \
+               format: text\n      \
+               targets: [a/f]\n\
+         ---\n\
+         kind: io.statefun.endpoints.v2/http\n\
+         spec:\n  \
+           functions: a/*\n  \
+           urlPathTemplate: http://127.0.0.1:9/f\n"
     )
 }
 
@@ -63,7 +75,7 @@ fn a_node_without_a_broker_is_ready_lives_reloads_and_stops() {
         page.contains("\nfogfun_serving 1\n") && page.contains("\nfogfun_memory_bytes{worker=\"1\"} "),
         "{page}"
     );
-    assert!(page.contains("\nfogfun_session_connected{session=\"a/out\"} 0\n"), "{page}");
+    assert!(page.contains("\nfogfun_session_connected{session=\"a/in\"} 0\n"), "{page}");
     assert!(get(&metrics, "/").starts_with("HTTP/1.1 404"));
 
     node.set_module("kind: [");
@@ -80,7 +92,7 @@ fn a_node_without_a_broker_is_ready_lives_reloads_and_stops() {
 }
 
 #[test]
-fn a_worker_that_is_frozen_is_not_called_alive() {
+fn a_node_that_is_frozen_says_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -106,7 +118,7 @@ fn the_doctor_finds_the_broker_that_is_not_there() {
         let findings = report["findings"].as_array().unwrap();
         findings.iter().find(|finding| finding["check"] == check).map(|finding| finding["verdict"].clone())
     };
-    assert_eq!(verdict("broker a/out").unwrap(), "fail");
+    assert_eq!(verdict("broker a/in").unwrap(), "fail");
     for check in [
         "node",
         "clock",
@@ -132,7 +144,7 @@ fn the_doctor_tells_a_tuned_mosquitto_from_one_as_installed() {
         let output = node.command(&["doctor", node.module_path().to_str().unwrap(), "--json"]);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let findings = report["findings"].as_array().unwrap();
-        let found = findings.iter().find(|finding| finding["check"] == "broker a/out").unwrap();
+        let found = findings.iter().find(|finding| finding["check"] == "broker a/in").unwrap();
         assert_eq!(found["verdict"], verdict, "{report}");
         assert!(found["text"].as_str().unwrap().contains(words), "{found}");
     }
