@@ -96,8 +96,11 @@ fn a_node_that_is_frozen_says_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(free_port()), &[]);
     node.start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")]);
+    // Before it is ready it has no ear for SIGTERM.
+    while heard(&socket) != "READY=1" {}
     while heard(&socket) != "WATCHDOG=1" {}
     node.freeze();
     socket.set_nonblocking(true).unwrap();
