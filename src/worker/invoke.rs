@@ -69,8 +69,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             && due <= now
         {
             self.retries.pop_first();
-            self.instances.at(at).status = Status::Queued;
-            self.run_queue.push_back(at);
+            self.requeue(at);
         }
     }
 
@@ -324,9 +323,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if instance.mailbox.is_empty() {
             instance.status = Status::Idle;
         } else {
-            instance.status = Status::Queued;
-            self.run_queue.push_back(at);
+            self.requeue(at);
         }
+    }
+
+    /// Its turn comes when those before it in the run queue have had theirs.
+    pub(crate) fn requeue(&mut self, at: InstanceIndex) {
+        self.instances.at(at).status = Status::Queued;
+        self.run_queue.push_back(at);
     }
 
     fn fail(&mut self, now: Instant, at: InstanceIndex, error: &FunctionError) {

@@ -233,8 +233,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             && self.account.fits(bytes)
         {
             self.memory_waiters.pop_front();
-            self.instances.at(at).status = Status::Queued;
-            self.run_queue.push_back(at);
+            self.requeue(at);
         }
     }
 }

@@ -435,8 +435,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let instance = self.instances.at(at);
         instance.mailbox.push(waiting);
         if instance.status == Status::Idle {
-            instance.status = Status::Queued;
-            self.run_queue.push_back(at);
+            self.requeue(at);
         }
     }
 

@@ -478,11 +478,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
     }
-
-    fn requeue(&mut self, at: InstanceIndex) {
-        self.instances.at(at).status = Status::Queued;
-        self.run_queue.push_back(at);
-    }
 }
 
 impl Batch {
