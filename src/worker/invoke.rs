@@ -37,16 +37,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.wait_for_memory(at, 0);
             return;
         }
-        // Reading the base, for the letter or for states, takes memory.
-        let instance = self.instances.at(at);
-        let (letters, states) = (instance.mailbox.memory_bytes(), instance.states.memory_bytes());
-        let called = self.call(now, at);
-        let instance = self.instances.at(at);
-        self.account.change_letters(letters, instance.mailbox.memory_bytes());
-        self.account.add(instance.states.memory_bytes());
-        self.account.remove(states);
-        let is_dirty = instance.states.is_dirty();
-        if is_dirty {
+        let called = self.reading(at, |worker| worker.call(now, at));
+        if self.instances.at(at).states.is_dirty() {
             self.touch(at);
         }
         match called {
@@ -61,6 +53,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Called::Unbound => self.instances.at(at).status = Status::Unbound,
             Called::NothingWaits => self.instances.at(at).status = Status::Idle,
         }
+    }
+
+    /// A step that may read an address's letters and states from the base: what they take in memory then is on the account.
+    pub(crate) fn reading<T>(&mut self, at: InstanceIndex, step: impl FnOnce(&mut Self) -> T) -> T {
+        let instance = self.instances.at(at);
+        let (letters, states) = (instance.mailbox.memory_bytes(), instance.states.memory_bytes());
+        let read = step(self);
+        let instance = self.instances.at(at);
+        self.account.change_letters(letters, instance.mailbox.memory_bytes());
+        self.account.add(instance.states.memory_bytes());
+        self.account.remove(states);
+        read
     }
 
     /// Puts addresses whose wait is over back into the run queue.
@@ -123,7 +127,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let application = &config.application;
         let function_type = address.function_type();
         let place = *function.get_or_insert_with(|| functions.place(function_type));
-        let place_remote = |endpoint| remote.place(function_type, endpoint, application, config.workers);
+        let place_remote = |endpoint| remote.add(function_type, endpoint, application, config.workers);
         let function = match functions.at(place, function_type, application, place_remote) {
             Bound::Embedded(function) => function,
             Bound::Remote(remote) => return Called::Remote(remote),
@@ -154,11 +158,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let result = catch_unwind(AssertUnwindSafe(|| function.invoke(&mut context, argument)));
         notes.end();
         match result {
-            Ok(Ok(())) => match token_used_twice(effects, |token| delayed.holds_token(address.id(), token)) {
-                Some(token) => {
-                    Called::Failed(FunctionError::new(format!("the token `{token}` is in use already")))
-                }
-                None => Called::Succeeded,
+            Ok(Ok(())) => match check_tokens(effects, |token| delayed.holds_token(address.id(), token)) {
+                Ok(()) => Called::Succeeded,
+                Err(error) => Called::Failed(error),
             },
             Ok(Err(error)) => Called::Failed(error),
             Err(panic) => {
@@ -437,8 +439,8 @@ pub(crate) enum Unapplied {
     Failed(FunctionError),
 }
 
-/// The first token that two delayed messages would share.
-pub(crate) fn token_used_twice(effects: &Effects, is_held: impl Fn(&str) -> bool) -> Option<&str> {
+/// No two delayed messages may share a token: cancelling by it would be ambiguous.
+pub(crate) fn check_tokens(effects: &Effects, is_held: impl Fn(&str) -> bool) -> Result<(), FunctionError> {
     let is_live_before = |at: usize, token: &str| {
         let mut is_live = is_held(token);
         for effect in &effects.delayed[..at] {
@@ -450,10 +452,14 @@ pub(crate) fn token_used_twice(effects: &Effects, is_held: impl Fn(&str) -> bool
         }
         is_live
     };
-    effects.delayed.iter().enumerate().find_map(|(at, effect)| match effect {
-        DelayedEffect::Send { token: Some(token), .. } if is_live_before(at, token) => Some(token.as_str()),
-        DelayedEffect::Send { .. } | DelayedEffect::Cancel { .. } => None,
-    })
+    for (at, effect) in effects.delayed.iter().enumerate() {
+        if let DelayedEffect::Send { token: Some(token), .. } = effect
+            && is_live_before(at, token)
+        {
+            return Err(FunctionError::new(format!("the token `{token}` is in use already")));
+        }
+    }
+    Ok(())
 }
 
 /// What effects take once applied, in bytes of memory and of the frame, about.

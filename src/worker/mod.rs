@@ -352,7 +352,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.fire_delayed(now);
         }
         self.retry_failed(now);
-        self.release(now);
+        self.release_due(now);
         for at in 0..self.sessions.len() {
             if self.sessions[at].session.poll_timeout().is_some_and(|due| due <= now) {
                 self.sessions[at].session.handle_timeout(now);

@@ -23,8 +23,8 @@ use foldhash::fast::FixedState;
 
 use crate::address::TypeName;
 use crate::admin::EndpointStatus;
-use crate::function::Context;
 use crate::function::effects::StateAccess;
+use crate::function::{Context, FunctionError};
 use crate::module::Application;
 use crate::remote::call::{Call, CallNumber, CallOutcome, EndpointIndex};
 use crate::remote::config::{EndpointConfig, OnFailure};
@@ -37,7 +37,7 @@ use crate::remote::url::Url;
 use crate::store::{BaseError, BaseRead};
 
 use super::instances::{Instance, InstanceIndex, Status};
-use super::invoke::Unapplied;
+use super::invoke::{Unapplied, check_tokens};
 use super::io::WorkerOutput;
 use super::mailbox::Waiting;
 use super::states::StateView;
@@ -47,7 +47,6 @@ use super::{Behind, Notes, Worker};
 #[derive(Default)]
 pub(crate) struct Remote {
     types: Vec<RemoteType>,
-    places: HashMap<TypeName, RemoteIndex, FixedState>,
     gates: Vec<UrlGate>,
     /// Addresses with a batch that is not finished.
     batches: BTreeMap<InstanceIndex, Batch>,
@@ -106,25 +105,29 @@ struct Batch {
     reply: Option<Bytes>,
 }
 
+/// What a reply says.
+enum Read {
+    /// What to do: it is in the worker's effects.
+    Effects,
+    /// Which states its function declares: they are known now.
+    Learnt,
+}
+
 impl Remote {
-    /// The place of a remote type, made when it is first asked for; `None` if its name makes no URL.
-    pub(crate) fn place(
+    /// Makes a place for a remote type; `None` if its name makes no URL.
+    pub(crate) fn add(
         &mut self,
         function_type: &TypeName,
         endpoint: EndpointIndex,
         application: &Application,
         workers: usize,
     ) -> Option<RemoteIndex> {
-        if let Some(&at) = self.places.get(function_type) {
-            return Some(at);
-        }
         let config = Arc::clone(application.endpoints.get(endpoint.0)?);
         let url = config.url.url(function_type)?;
         let gate = self.gate_of(url, &config, workers);
         let at = RemoteIndex(self.types.len());
         let (specs, learning, held) = (Specs::default(), Learning::Unknown, VecDeque::new());
         self.types.push(RemoteType { config, endpoint, gate, specs, learning, held });
-        self.places.insert(function_type.clone(), at);
         Some(at)
     }
 
@@ -137,6 +140,14 @@ impl Remote {
         let gate = Gate::new(window, retry.backoff_first, retry.backoff_max);
         self.gates.push(UrlGate { url, gate, last_error: None });
         self.gates.len() - 1
+    }
+
+    /// The batch of an address that asks, is held, waits or is answered.
+    fn batch(&mut self, at: InstanceIndex) -> &mut Batch {
+        match self.batches.get_mut(&at) {
+            Some(batch) => batch,
+            None => unreachable!("a batch lives until its letters are consumed or given up"),
+        }
     }
 
     /// When somebody who waits may go.
@@ -173,7 +184,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let new = || Batch::new(function, now);
         let batch = self.remote.batches.entry(at).or_insert_with(new);
         match batch.reply.take() {
-            Some(body) => self.apply_remote(now, at, &body),
+            Some(body) => self.apply_remote(now, at, body),
             None => self.ask(now, at),
         }
     }
@@ -181,14 +192,16 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// A call ended.
     pub(crate) fn handle_called(&mut self, now: Instant, number: CallNumber, outcome: &CallOutcome) {
         let Some(at) = self.remote.calls.remove(&number) else { unreachable!("a call is answered once") };
-        let Some(batch) = self.remote.batches.get_mut(&at) else { unreachable!("a batch outlives its call") };
-        self.account.remove(std::mem::take(&mut batch.reserved_bytes));
+        let batch = self.remote.batch(at);
+        let (began, function, reserved) =
+            (batch.began, batch.function, std::mem::take(&mut batch.reserved_bytes));
         batch.is_granted = false;
-        let (began, function) = (batch.began, &self.remote.types[batch.function.0]);
+        self.account.remove(reserved);
+        let function = &self.remote.types[function.0];
+        let gate = function.gate;
         let verdict = judge(outcome, &function.config.retry);
-        let url = &mut self.remote.gates[function.gate];
         let ended = if matches!(verdict, Verdict::Down(_)) { Ended::Down } else { Ended::Answered };
-        url.gate.ended(now, ended, began, self.random.u64(..));
+        self.remote.gates[gate].gate.ended(now, ended, began, self.random.u64(..));
         if let Some(function) = self.instances.at(at).function {
             let counts = self.functions.counts(function);
             counts.call_latency.observe((now - began).as_micros());
@@ -197,25 +210,28 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         match verdict {
             Verdict::Reply(body) => {
                 self.account.add(body.len());
-                batch.reply = Some(body);
+                self.remote.batch(at).reply = Some(body);
                 self.requeue(at);
             }
             Verdict::Down(text) => self.stand_by(now, at, &text),
             Verdict::Failed(text) => self.fail_remote(now, at, &text),
         }
-        self.release(now);
+        self.release(now, gate);
     }
 
-    /// Lets those go whose gate has opened.
-    pub(crate) fn release(&mut self, now: Instant) {
+    /// Lets those go whose time has come.
+    pub(crate) fn release_due(&mut self, now: Instant) {
         for gate in 0..self.remote.gates.len() {
-            while let Some(at) = self.remote.gates[gate].gate.released(now) {
-                if let Some(batch) = self.remote.batches.get_mut(&at) {
-                    batch.is_granted = true;
-                    batch.began = now;
-                }
-                self.requeue(at);
-            }
+            self.release(now, gate);
+        }
+    }
+
+    /// Lets those go whom a gate lets go: to be asked after each end of a call.
+    fn release(&mut self, now: Instant, gate: usize) {
+        while let Some(at) = self.remote.gates[gate].gate.released(now) {
+            let batch = self.remote.batch(at);
+            (batch.is_granted, batch.began) = (true, now);
+            self.requeue(at);
         }
     }
 
@@ -248,13 +264,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         if !std::mem::replace(&mut batch.is_granted, true) {
             batch.began = now;
         }
-        match self.request(now, at) {
-            Ok(Some(body)) => self.transmit_call(at, body, reply_bytes_max),
-            Ok(None) => {
-                self.abandon(now, at);
-                self.remote.batches.remove(&at);
-                self.instances.at(at).status = Status::Idle;
-            }
+        match self.reading(at, |worker| worker.request(now, at)) {
+            Ok(body) => self.transmit_call(at, body, reply_bytes_max),
             Err(error) => {
                 self.abandon(now, at);
                 self.fail_remote(now, at, &error);
@@ -262,14 +273,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
     }
 
-    /// Gives a place at the URL back that was not used.
+    /// Gives a place at the URL back that was not used, to whoever waits for one.
     fn abandon(&mut self, now: Instant, at: InstanceIndex) {
-        let Remote { types, gates, batches, .. } = &mut self.remote;
-        if let Some(batch) = batches.get_mut(&at) {
-            batch.is_granted = false;
-            let gate = &mut gates[types[batch.function.0].gate].gate;
-            gate.ended(now, Ended::Unused, batch.began, 0);
-        }
+        let batch = self.remote.batch(at);
+        batch.is_granted = false;
+        let (function, began) = (batch.function, batch.began);
+        let gate = self.remote.types[function.0].gate;
+        self.remote.gates[gate].gate.ended(now, Ended::Unused, began, 0);
+        self.release(now, gate);
     }
 
     fn transmit_call(&mut self, at: InstanceIndex, body: Bytes, reply_bytes_max: usize) {
@@ -288,17 +299,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.outputs.push_back(WorkerOutput::Call(Call { number, endpoint: function.endpoint, url, body }));
     }
 
-    /// Reads the letters and states of a request; `None` if nothing waits.
-    fn request(&mut self, now: Instant, at: InstanceIndex) -> Result<Option<Bytes>, String> {
-        let Self { instances, base, logged, remote, scratch, account, .. } = self;
-        let Some(batch) = remote.batches.get_mut(&at) else { return Ok(None) };
-        let RemoteType { config, specs, .. } = &remote.types[batch.function.0];
+    /// Reads the letters and states of a request. The first letter is in memory: the turn began with it.
+    fn request(&mut self, now: Instant, at: InstanceIndex) -> Result<Bytes, String> {
+        let Self { instances, base, logged, remote, scratch, .. } = self;
+        let Remote { types, batches, .. } = remote;
+        let Some(batch) = batches.get_mut(&at) else { unreachable!("who asks has a batch") };
+        let RemoteType { config, specs, .. } = &types[batch.function.0];
         let Instance { address, mailbox, states, .. } = instances.at(at);
         let text = |error: BaseError| error.to_string();
-        let (letters_before, states_before) = (mailbox.memory_bytes(), states.memory_bytes());
-        if mailbox.first(address, base).map_err(text)?.is_none() {
-            return Ok(None);
-        }
         if batch.letters == 0 {
             batch.letters = if 0 < batch.alone { 1 } else { letters_of(mailbox.in_memory(), config) };
             batch.asked_at = now;
@@ -314,79 +322,65 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let letters = mailbox.in_memory().take(batch.letters as usize).map(|waiting| &waiting.letter);
         let named = values.iter().map(|(name, value)| (*name, value.as_ref()));
         let body = encode_request(address, named, letters);
-        account.change_letters(letters_before, mailbox.memory_bytes());
-        account.add(states.memory_bytes());
-        account.remove(states_before);
         if config.transport.payload_bytes_max < body.len() {
             let (bytes, bound) = (body.len(), config.transport.payload_bytes_max);
             return Err(format!("the request has {bytes} bytes, `payload_max_bytes` is {bound}"));
         }
-        Ok(Some(body))
+        Ok(body)
     }
 
-    fn apply_remote(&mut self, now: Instant, at: InstanceIndex, body: &Bytes) {
-        let replied = self.read_reply(now, at, body);
-        let Some(batch) = self.remote.batches.get(&at) else { return };
+    fn apply_remote(&mut self, now: Instant, at: InstanceIndex, body: Bytes) {
+        let read = self.reading(at, |worker| worker.read_reply(now, at, &body));
+        let batch = self.remote.batch(at);
         let (letters, function) = (batch.letters, batch.function);
-        match replied {
-            Ok(Reply::Done) => match self.apply(now, at, letters) {
-                Ok(()) => {
-                    self.account.remove(body.len());
-                    self.finish_batch(at, letters);
-                    self.learnt(function);
-                }
-                Err(Unapplied::NoRoom(bytes)) => {
-                    if let Some(batch) = self.remote.batches.get_mut(&at) {
-                        batch.reply = Some(body.clone());
-                    }
-                    self.wait_for_memory(at, bytes);
-                }
-                Err(Unapplied::Failed(error)) => {
-                    self.account.remove(body.len());
-                    self.fail_remote(now, at, &error.to_string());
-                }
-            },
-            Ok(Reply::Missing(_)) => {
+        let applied = match read {
+            Ok(Read::Effects) => self.apply(now, at, letters),
+            Ok(Read::Learnt) => {
                 self.account.remove(body.len());
                 self.requeue(at);
+                return;
             }
-            Err(text) => {
-                self.account.remove(body.len());
-                self.fail_remote(now, at, &text);
+            Err(error) => Err(Unapplied::Failed(error)),
+        };
+        if let Err(Unapplied::NoRoom(bytes)) = applied {
+            self.remote.batch(at).reply = Some(body);
+            self.wait_for_memory(at, bytes);
+            return;
+        }
+        self.account.remove(body.len());
+        match applied {
+            Err(Unapplied::Failed(error)) => self.fail_remote(now, at, &error.to_string()),
+            _ => {
+                self.finish_batch(at, letters);
+                self.learnt(function);
             }
         }
     }
 
     /// Turns a reply into effects, or learns what states it misses.
-    fn read_reply(&mut self, now: Instant, at: InstanceIndex, body: &Bytes) -> Result<Reply, String> {
+    fn read_reply(&mut self, now: Instant, at: InstanceIndex, body: &Bytes) -> Result<Read, FunctionError> {
         let Self { instances, base, logged, remote, effects, scratch, config, delayed, .. } = self;
-        let Some(batch) = remote.batches.get_mut(&at) else { return Ok(Reply::Done) };
-        let specs = &mut remote.types[batch.function.0].specs;
+        let Remote { types, batches, .. } = remote;
+        let Some(batch) = batches.get(&at) else { unreachable!("who is answered has a batch") };
+        let specs = &mut types[batch.function.0].specs;
         let Instance { address, states, .. } = instances.at(at);
         effects.clear();
         let base = &Behind { logged, base };
         let mut view = StateView { states, address, base, now_ms: now.as_millis(), scratch };
         let application = &*config.application;
         let mut context = Context::new(address, None, None, now.as_millis(), effects, &mut view, application);
-        let reply = apply_reply(body, specs, &mut context).map_err(|error| error.to_string());
-        if reply.is_err() {
-            effects.clear();
-        }
-        match reply? {
-            Reply::Missing(missing) => {
-                let new = specs.register(missing).map_err(|error| error.to_string())?;
-                if new == 0 && specs.len() == batch.states_sent {
-                    return Err("it asks for states that it was sent".to_owned());
-                }
-                Ok(Reply::Missing(Vec::new()))
-            }
+        let reply = apply_reply(body, specs, &mut context);
+        match reply.map_err(|error| FunctionError::new(error.to_string()))? {
             Reply::Done => {
-                match super::invoke::token_used_twice(effects, |token| {
-                    delayed.holds_token(address.id(), token)
-                }) {
-                    Some(token) => Err(format!("the token `{token}` is in use already")),
-                    None => Ok(Reply::Done),
+                check_tokens(effects, |token| delayed.holds_token(address.id(), token))?;
+                Ok(Read::Effects)
+            }
+            Reply::Missing(missing) => {
+                let new = specs.register(missing).map_err(|error| FunctionError::new(error.to_string()))?;
+                if new == 0 && specs.len() == batch.states_sent {
+                    return Err(FunctionError::new("it asks for states that it was sent"));
                 }
+                Ok(Read::Learnt)
             }
         }
     }

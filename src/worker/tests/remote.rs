@@ -232,6 +232,26 @@ fn a_target_that_nothing_binds_is_the_functions_error_and_nothing_of_the_reply_c
 }
 
 #[test]
+fn a_request_that_is_too_long_gives_its_place_to_who_waits() {
+    let (mut bench, mut endpoint) = (bench(&Ear::default(), 1), endpoint());
+    bench.send(&address("remote/a", "first"), "count");
+    bench.settle();
+    answer_all(&mut bench, &mut endpoint);
+    // The URL takes two at a time.
+    for (id, text) in [("a", "count"), ("b", "count"), ("long", &*"x".repeat(70_000)), ("c", "count")] {
+        bench.send(&address("remote/a", id), text);
+    }
+    bench.settle();
+    assert_eq!((bench.calls.len(), bench.status(0).endpoints[0].waiting), (2, 2));
+    bench.end_call(|body| endpoint.answer(body));
+    bench.settle();
+    assert!(bench.told("invocation-failed")[0].contains("`payload_max_bytes` is 65536"));
+    assert_eq!((bench.calls.len(), bench.status(0).endpoints[0].waiting), (2, 0));
+    answer_all(&mut bench, &mut endpoint);
+    assert_eq!(count(&mut bench, "c"), long(1));
+}
+
+#[test]
 fn where_failures_block_the_address_tries_for_ever() {
     let mut bench = bench(&Ear::default(), 1);
     bench.send(&address("remote/blocking", "x"), "bad");
