@@ -116,15 +116,20 @@ impl Account {
         self.limit
     }
 
-    /// Is there room for effects of this many bytes? The rest of the account is for letters from other workers.
+    /// Is there room for effects of this many bytes? The rest of the account is for letters from other workers, and for one call.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.used() + bytes <= self.limit / 100 * EFFECTS_FIT_PERCENT
+    }
+
+    /// What is left of the account when no effects fit any more, in bytes.
+    pub(crate) fn rest(&self) -> usize {
+        self.limit / 100 * (100 - EFFECTS_FIT_PERCENT)
     }
 
     /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
     /// cannot, so two workers that are full of messages for each other still take them.
     pub(crate) fn has_room(&self) -> bool {
-        self.letter_bytes < self.limit / 100 * (100 - EFFECTS_FIT_PERCENT)
+        self.letter_bytes < self.rest()
     }
 
     fn is_above(&self, percent: usize) -> bool {

@@ -250,9 +250,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 return;
             }
         }
-        // The reply may be as long as the transport takes.
-        let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.limit() / 4);
-        // One call at a time may always go: the rest of the account is enough for it, and only replies make room.
+        // The reply may be as long as the transport takes. One call may always go: only replies make room.
+        let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.rest());
         if !calls.is_empty() && !self.account.fits(reply_bytes_max) {
             self.wait_for_memory(at, reply_bytes_max);
             return;
@@ -290,7 +289,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         *calls_made += 1;
         let number = CallNumber(*calls_made);
         calls.insert(number, at);
-        batch.reserved_bytes = body.len() + reply_bytes_max;
+        // No more than is there for it: the account is kept.
+        batch.reserved_bytes = (body.len() + reply_bytes_max).min(self.account.rest());
         self.account.add(batch.reserved_bytes);
         let instance = self.instances.at(at);
         instance.status = Status::Calling;
