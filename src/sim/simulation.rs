@@ -54,7 +54,7 @@ pub struct Plan {
     pub seed: u64,
     /// Workers of the board, drawn again at every start between these bounds: a directory opens with any number.
     pub workers: std::ops::RangeInclusive<usize>,
-    /// Bounds of each worker.
+    /// Bounds of each worker where there are as many as there may be. Where there are fewer, each has more memory: the board's is divided.
     pub limits: WorkerLimits,
     /// Bounds of the store.
     pub store: StoreLimits,
@@ -390,6 +390,8 @@ impl Simulation {
         let (least, most) = (*self.plan.workers.start(), *self.plan.workers.end());
         let workers = least + swarm::below(&mut self.random, (most - least) as u64 + 1);
         self.invocations.started();
+        let mut limits = self.plan.limits.clone();
+        limits.memory_bytes = limits.memory_bytes * most / workers;
         let base = self.base.clone();
         let mut board_workers: Vec<_> = (0..workers)
             .map(|index| {
@@ -397,7 +399,7 @@ impl Simulation {
                     index: WorkerIndex(index),
                     workers,
                     application: Arc::clone(&self.application),
-                    limits: self.plan.limits.clone(),
+                    limits: limits.clone(),
                     seed: self.random.u64(..),
                     suspects: Vec::new(),
                 };

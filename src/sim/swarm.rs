@@ -150,6 +150,9 @@ pub fn plan(seed: u64, without: &BTreeSet<Trouble>) -> Plan {
     for &trouble in without {
         leave_out(&mut plan, trouble);
     }
+    // As a board's file must have it: a start reads the log into memory.
+    let memory_bytes = (plan.limits.memory_bytes * workers_max) as u64;
+    plan.store.log_bytes_max = plan.store.log_bytes_max.min(memory_bytes);
     plan
 }
 
