@@ -127,6 +127,11 @@ fn a_guard_that_outlives_its_handshake_is_found() {
 }
 
 #[test]
+fn an_acknowledgement_from_an_older_session_is_found() {
+    found(Sabotage::HearsOldSession);
+}
+
+#[test]
 fn whatever_a_frame_forgets_is_found() {
     for kind in
         [Kind::State, Kind::Mailbox, Kind::Unsent, Kind::Delayed, Kind::Counter, Kind::Accepted, Kind::Outbox]

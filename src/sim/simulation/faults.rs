@@ -237,6 +237,17 @@ impl Simulation {
         heard
     }
 
+    /// What a session sends; a mistake may hear an answer that was given long ago.
+    pub(super) fn answer_from_old_session(&mut self, link: u64, session: SessionIndex, bytes: &[u8]) {
+        if self.plan.sabotage != Sabotage::HearsOldSession {
+            return;
+        }
+        let bytes = self.sabotaged.wire.stale_answers(session, bytes);
+        if !bytes.is_empty() {
+            self.schedule_at(self.now, Event::FromBroker { link, bytes });
+        }
+    }
+
     pub(super) fn answer_before_sync(&mut self, command: &StoreCommand) {
         if self.plan.sabotage == Sabotage::AnswersBeforeSync && matches!(command, StoreCommand::Append(_)) {
             let start = self.start;

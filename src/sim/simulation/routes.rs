@@ -78,6 +78,7 @@ impl Simulation {
                     let config = &self.application.sessions[session.0];
                     let (name, protocol) = (config.name.as_str(), config.broker.protocol);
                     self.watch.transmitted(session, name, protocol, &bytes);
+                    self.answer_from_old_session(link, session, &bytes);
                     let at = self.arrival(Pipe::ToBroker(link));
                     let input = BrokerInput::Received { connection: link, bytes };
                     self.schedule_at(at, Event::Broker(input));

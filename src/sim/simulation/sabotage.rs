@@ -54,11 +54,13 @@ pub enum Sabotage {
     Misroutes,
     /// A record like the last under its packet id counts as that one sent again, however long that has been finished.
     GuardOutlives,
+    /// What the broker acknowledged in a session that it has lost counts for the records that have those packet ids in the next.
+    HearsOldSession,
 }
 
 impl Sabotage {
     /// Those that a person may plant, by name.
-    pub const NAMED: [(&'static str, Self); 22] = [
+    pub const NAMED: [(&'static str, Self); 23] = [
         ("acknowledges-before-sync", Self::AnswersBeforeSync),
         ("believes-record-before-sync", Self::TellsRecordsBeforeSync),
         ("forgets-late-messages", Self::ForgetsLate),
@@ -68,6 +70,7 @@ impl Sabotage {
         ("tears-frame", Self::TearsFrame),
         ("start-trusts-without-sync", Self::StartTrusts),
         ("guard-outlives", Self::GuardOutlives),
+        ("hears-old-session", Self::HearsOldSession),
         ("credit-waits", Self::CreditWaits),
         ("reverses-batch", Self::ReversesBatch),
         ("misroutes", Self::Misroutes),

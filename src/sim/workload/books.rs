@@ -88,6 +88,12 @@ impl Scenario {
             (self.plan.crash_one_in, self.plan.store_crash_one_in) = (0, 0);
             self.plan.disconnect_one_in = 0;
         }
+        if self.plan.sabotage == Sabotage::HearsOldSession {
+            // Sessions are lost, and connections with what was under way on them.
+            self.loses_sessions = true;
+            self.plan.faults.loses_tails = true;
+            self.plan.disconnect_one_in = 20;
+        }
         self
     }
 

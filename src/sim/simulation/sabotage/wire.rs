@@ -16,6 +16,10 @@ pub(in crate::sim) struct WireMistakes {
     last: BTreeMap<(SessionIndex, u16), (Bytes, Bytes)>,
     /// Packet ids of records that were not passed on.
     swallowed: BTreeSet<(SessionIndex, u16)>,
+    /// Packet ids that the broker acknowledged in its present session.
+    acknowledged: BTreeSet<(SessionIndex, u16)>,
+    /// Those that it acknowledged in the one before, until they are heard once more.
+    stale: BTreeSet<(SessionIndex, u16)>,
 }
 
 impl WireMistakes {
@@ -30,7 +34,9 @@ impl WireMistakes {
         session: SessionIndex,
         bytes: Bytes,
     ) -> (Bytes, Bytes) {
-        if !matches!(sabotage, Sabotage::FreesPacketId | Sabotage::GuardOutlives) {
+        let is_heard_wrongly =
+            matches!(sabotage, Sabotage::FreesPacketId | Sabotage::GuardOutlives | Sabotage::HearsOldSession);
+        if !is_heard_wrongly {
             return (bytes, Bytes::new());
         }
         let (mut stream, mut heard, mut answer) =
@@ -39,12 +45,40 @@ impl WireMistakes {
             if sabotage == Sabotage::GuardOutlives && self.swallows(session, &packet, &mut answer) {
                 continue;
             }
+            if sabotage == Sabotage::HearsOldSession {
+                self.note_session(session, &packet);
+            }
             write(&packet, Protocol::V5, &mut heard);
             if let (Sabotage::FreesPacketId, Packet::PubRec { id, reason: 0 }) = (sabotage, &packet) {
                 write(&Packet::PubComp { id: *id, reason: 0 }, Protocol::V5, &mut heard);
             }
         }
         (heard.freeze(), answer.freeze())
+    }
+
+    fn note_session(&mut self, session: SessionIndex, packet: &Packet) {
+        match packet {
+            Packet::ConnAck(ack) if !ack.session_present => {
+                self.stale = std::mem::take(&mut self.acknowledged);
+            }
+            Packet::PubRec { id, .. } => {
+                self.acknowledged.insert((session, *id));
+            }
+            _ => {}
+        }
+    }
+
+    /// What an older session's acknowledgements say of what a session sends.
+    pub(in crate::sim) fn stale_answers(&mut self, session: SessionIndex, bytes: &[u8]) -> Bytes {
+        let (mut stream, mut answers) = (BytesMut::from(bytes), BytesMut::new());
+        while let Ok(Some(packet)) = read(&mut stream, Protocol::V5, u32::MAX) {
+            if let Packet::Publish(publish) = packet
+                && self.stale.remove(&(session, publish.id))
+            {
+                write(&Packet::PubRec { id: publish.id, reason: 0 }, Protocol::V5, &mut answers);
+            }
+        }
+        answers.freeze()
     }
 
     fn swallows(&mut self, session: SessionIndex, packet: &Packet, answer: &mut BytesMut) -> bool {
