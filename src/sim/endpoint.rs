@@ -13,12 +13,12 @@ use prost::Message as _;
 use smol_str::SmolStr;
 
 use crate::address::{Address, TypeName};
-use crate::function::effects::{Change, DelayedEffect, Effects, StateAccess, StateValue};
+use crate::function::effects::{Change, DelayedEffect, Effects, Mutation, StateValue};
 use crate::function::{Context, Directory, StatefulFunction};
 use crate::message::Message;
 use crate::payload::Payload;
 use crate::remote::call::CallOutcome;
-use crate::store::BaseError;
+use crate::testing::MemoryState;
 use crate::typed_value::{TypedValue, UnknownFields};
 
 /// A process with functions, all of which declare the same persisted values.
@@ -85,15 +85,17 @@ impl Endpoint {
             self.functions.insert(function_type.clone(), made);
         }
         let function = self.functions.get_mut(function_type).ok_or("no such function")?;
-        let mut state = Storage::default();
-        for value in batch.state {
-            let entry = value.state_value.filter(|value| value.has_value).map(|value| StateValue {
+        let mut state = MemoryState::default();
+        for wire::PersistedValue { state_name, state_value } in batch.state {
+            let Some(value) = state_value.filter(|value| value.has_value) else { continue };
+            let value = StateValue {
                 typename: value.typename.into(),
                 value: value.value.into(),
                 expires_at_ms: None,
                 unknown_fields: UnknownFields::NONE,
-            });
-            state.0.insert(value.state_name.into(), entry.into_iter().map(|e| (Payload::EMPTY, e)).collect());
+            };
+            let change = Change::Put { subkey: Payload::EMPTY, value };
+            state.apply(&[Mutation { name: state_name.into(), change }]);
         }
         let mut response = wire::InvocationResponse::default();
         let mut changed = BTreeMap::new();
@@ -126,7 +128,7 @@ impl Endpoint {
 /// Adds one invocation's effects to those of its batch: sends in order, of states the last value.
 fn merge(
     effects: Effects,
-    state: &mut Storage,
+    state: &mut MemoryState,
     changed: &mut BTreeMap<SmolStr, Option<StateValue>>,
     response: &mut wire::InvocationResponse,
 ) {
@@ -161,13 +163,12 @@ fn merge(
             argument: Some(record.value.into()),
         });
     }
+    state.apply(&effects.mutations);
     for mutation in effects.mutations {
         let value = match mutation.change {
             Change::Put { value, .. } => Some(value),
             Change::Delete { .. } | Change::Clear => None,
         };
-        let entry = value.clone().into_iter().map(|value| (Payload::EMPTY, value)).collect();
-        state.0.insert(mutation.name.clone(), entry);
         changed.insert(mutation.name, value);
     }
 }
@@ -184,20 +185,6 @@ fn millis(delay: Duration) -> i64 {
 #[must_use]
 pub fn answered(status: u16, content_type: Option<&str>, body: Vec<u8>) -> CallOutcome {
     CallOutcome::Answered { status, content_type: content_type.map(str::to_owned), body: body.into() }
-}
-
-/// What a request brought along.
-#[derive(Default)]
-struct Storage(BTreeMap<SmolStr, BTreeMap<Payload, StateValue>>);
-
-impl StateAccess for Storage {
-    fn entry(&mut self, name: &str, subkey: &[u8]) -> Result<Option<&StateValue>, BaseError> {
-        Ok(self.0.get(name).and_then(|entries| entries.get(subkey)))
-    }
-
-    fn entries(&mut self, name: &str) -> Result<&BTreeMap<Payload, StateValue>, BaseError> {
-        Ok(self.0.entry(name.into()).or_default())
-    }
 }
 
 /// An SDK does not know what else is bound.
