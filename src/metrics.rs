@@ -1,4 +1,4 @@
-//! What does Prometheus read of a node? The status, told once more in its text format (version 0.0.4).
+//! What is measured of a node? The status, told once more: as a page in Prometheus's text format (version 0.0.4), or as values by topic.
 //!
 //! Nothing is counted for it alone that costs anything: counters are plain numbers where the thing happens, and this page is made when
 //! it is asked for. What StateFun measures has StateFun's words, as `functions_<word>` with the labels `namespace` and `name`:
@@ -7,7 +7,9 @@
 //! Invariants:
 //! - A family's samples stand together under its HELP and TYPE; a family without samples is left out.
 //! - Counters begin at zero with the process. Times are in seconds, sizes in bytes.
+//! - Both forms come from the same samples: what one has, the other has under the same name. Topics leave out buckets and add up workers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -42,36 +44,52 @@ impl Histogram {
 #[must_use]
 pub fn page(status: &Value, board: &Board) -> String {
     let mut page = Page(String::new());
-    page.node(&status["node"]);
-    page.board(board);
+    tell(status, board, &mut page);
+    page.0
+}
+
+/// The same by topic, in order: a metric's name, then a level for each label but the worker, over which values are added up;
+/// `functions_in_total/shop/cart`. What cannot stand in a level is percent-encoded. Of a histogram there are sum and count.
+#[must_use]
+pub fn values(status: &Value, board: &Board) -> BTreeMap<String, f64> {
+    let mut topics = Topics(BTreeMap::new());
+    tell(status, board, &mut topics);
+    topics.0
+}
+
+/// Tells every sample to `sink`, family by family.
+fn tell(status: &Value, board: &Board, sink: &mut dyn Sink) {
+    let mut teller = Teller { sink };
+    teller.node(&status["node"]);
+    teller.board(board);
     let workers = status["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
     for &(field, kind, name, help) in WORKER {
-        let of = |worker: &Value| Some((own(worker), number(&worker[field])?));
-        page.family(name, kind, help, workers.iter().filter_map(of));
+        let of = |worker: &Value| Some((vec![own(worker)], number(&worker[field])?));
+        teller.family(name, kind, help, &mut workers.iter().filter_map(of));
     }
-    let counted = workers.iter().flat_map(|worker| {
+    let mut counted = workers.iter().flat_map(|worker| {
         pairs(&worker["counters"]).filter_map(move |(name, value)| {
-            Some((format!("{},counter=\"{}\"", own(worker), escaped(name)), number(value)?))
+            Some((vec![own(worker), ("counter", name.to_owned())], number(value)?))
         })
     });
     let help = "What a worker counts, by name: see docs/operating/alarms.md.";
-    page.family("fogfun_counted_total", "counter", help, counted);
-    page.parts(workers, "sessions", SESSION, |_, session| format!("session=\"{}\"", text(&session["name"])));
-    let connected = parts(workers, "sessions").map(|(_, session)| {
+    teller.family("fogfun_counted_total", "counter", help, &mut counted);
+    teller.parts(workers, "sessions", SESSION, |_, session| vec![("session", text(&session["name"]))]);
+    let mut connected = parts(workers, "sessions").map(|(_, session)| {
         let is_connected = session["connection"] == "connected";
-        (format!("session=\"{}\"", text(&session["name"])), f64::from(u8::from(is_connected)))
+        (vec![("session", text(&session["name"]))], f64::from(u8::from(is_connected)))
     });
-    page.family("fogfun_session_connected", "gauge", "Is the session connected to its broker?", connected);
-    page.parts(workers, "endpoints", ENDPOINT, |worker, endpoint| {
-        format!("{},url=\"{}\"", own(worker), text(&endpoint["url"]))
+    let help = "Is the session connected to its broker?";
+    teller.family("fogfun_session_connected", "gauge", help, &mut connected);
+    teller.parts(workers, "endpoints", ENDPOINT, |worker, endpoint| {
+        vec![own(worker), ("url", text(&endpoint["url"]))]
     });
-    page.parts(workers, "functions", FUNCTION, of_function);
+    teller.parts(workers, "functions", FUNCTION, of_function);
     let latencies = parts(workers, "functions")
         .filter(|(_, function)| function["remote_invocation_latency"]["sum_us"] != 0)
         .map(|(worker, function)| (of_function(worker, function), &function["remote_invocation_latency"]));
     let help = "How long calls of remote functions took, each attempt by itself.";
-    page.histogram("functions_remote_invocation_latency_seconds", help, latencies);
-    page.0
+    teller.histogram("functions_remote_invocation_latency_seconds", help, latencies);
 }
 
 /// What the operating system says of the board; what it does not say is `None`.
@@ -157,13 +175,72 @@ const FUNCTION: &[Row] = &[
     ("num_backlog", "gauge", "functions_num_backlog", "Messages that wait for the function."),
 ];
 
+/// Names and values of a sample's labels.
+type Labels = Vec<(&'static str, String)>;
+
+/// Where samples go: a family's head, then its samples.
+trait Sink {
+    fn head(&mut self, name: &str, kind: &str, help: &str);
+    fn sample(&mut self, name: &str, labels: &Labels, value: f64);
+}
+
+/// Prometheus's text.
 struct Page(String);
 
-impl Page {
+impl Sink for Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a text cannot fail.
+        let _never = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &Labels, value: f64) {
+        self.0.push_str(name);
+        for (index, (label, of)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            let _never = write!(self.0, "{before}{label}=\"{}\"", escaped(of));
+        }
+        let _never = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+/// Values by topic.
+struct Topics(BTreeMap<String, f64>);
+
+impl Sink for Topics {
+    fn head(&mut self, _: &str, _: &str, _: &str) {}
+
+    fn sample(&mut self, name: &str, labels: &Labels, value: f64) {
+        if labels.iter().all(|(label, _)| *label != BUCKET_LABEL) {
+            *self.0.entry(topic(name, labels)).or_default() += value;
+        }
+    }
+}
+
+fn topic(name: &str, labels: &Labels) -> String {
+    let mut topic = name.to_owned();
+    for (label, of) in labels.iter().filter(|(label, _)| *label != WORKER_LABEL) {
+        topic.push('/');
+        for letter in of.chars() {
+            // A session's name is two levels, as a function's.
+            let is_split = letter == '/' && *label != "session";
+            if is_split || matches!(letter, '+' | '#' | '%') || letter.is_control() {
+                let _never = write!(topic, "%{:02X}", u32::from(letter));
+            } else {
+                topic.push(letter);
+            }
+        }
+    }
+    topic
+}
+
+struct Teller<'a> {
+    sink: &'a mut dyn Sink,
+}
+
+impl Teller<'_> {
     fn node(&mut self, node: &Value) {
         for &(path, kind, name, help) in NODE {
-            let value = node.pointer(path).and_then(number);
-            self.family(name, kind, help, value.map(|value| (String::new(), value)).into_iter());
+            self.single(name, kind, help, node.pointer(path).and_then(number));
         }
         let flags = [
             (
@@ -179,34 +256,31 @@ impl Page {
             ),
         ];
         for (name, help, flag) in flags {
-            self.family(name, "gauge", help, std::iter::once((String::new(), f64::from(u8::from(flag)))));
+            self.single(name, "gauge", help, Some(f64::from(u8::from(flag))));
         }
         let events = node["events"].as_object().into_iter().flatten();
-        let events = events.filter_map(|(kind, count)| Some((format!("kind=\"{kind}\""), number(count)?)));
+        let mut events =
+            events.filter_map(|(kind, count)| Some((vec![("kind", kind.clone())], number(count)?)));
         let help = "What was worth a word, by kind: see docs/operating/alarms.md.";
-        self.family("fogfun_events_total", "counter", help, events);
-        let commits = std::iter::once((String::new(), &node["control"]["commit_latency"]));
+        self.family("fogfun_events_total", "counter", help, &mut events);
+        let commits = std::iter::once((Vec::new(), &node["control"]["commit_latency"]));
         self.histogram("fogfun_commit_seconds", "From the cut of an epoch to its commit.", commits);
     }
 
     fn board(&mut self, board: &Board) {
         #[expect(clippy::cast_precision_loss, reason = "a temperature is exact far below 2^53")]
         let celsius = board.temperature_milli.map(|milli| milli as f64 / 1000.0);
-        let samples = celsius.map(|celsius| (String::new(), celsius));
-        self.family(
-            "fogfun_temperature_celsius",
-            "gauge",
-            "The processor's temperature.",
-            samples.into_iter(),
-        );
-        let flags = board.throttled.into_iter().flat_map(|bits| {
+        self.single("fogfun_temperature_celsius", "gauge", "The processor's temperature.", celsius);
+        let mut flags = board.throttled.into_iter().flat_map(|bits| {
             THROTTLED_FLAGS.into_iter().flat_map(move |(bit, flag)| {
                 [(bit, "now"), (bit + 16, "since-power-on")].map(|(bit, when)| {
-                    (format!("flag=\"{flag}\",when=\"{when}\""), f64::from(bits >> bit & 1))
+                    let labels = vec![("flag", flag.to_owned()), ("when", when.to_owned())];
+                    (labels, f64::from(bits >> bit & 1))
                 })
             })
         });
-        self.family("fogfun_throttled", "gauge", "The Raspberry Pi's flags of power and heat.", flags);
+        let help = "The Raspberry Pi's flags of power and heat.";
+        self.family("fogfun_throttled", "gauge", help, &mut flags);
     }
 
     fn parts(
@@ -214,70 +288,75 @@ impl Page {
         workers: &[Value],
         list: &str,
         rows: &[Row],
-        labels: impl Fn(&Value, &Value) -> String,
+        labels: impl Fn(&Value, &Value) -> Labels,
     ) {
         for &(field, kind, name, help) in rows {
-            let samples = parts(workers, list)
+            let mut samples = parts(workers, list)
                 .filter_map(|(worker, part)| Some((labels(worker, part), number(&part[field])?)));
-            self.family(name, kind, help, samples);
+            self.family(name, kind, help, &mut samples);
         }
     }
 
-    fn family(&mut self, name: &str, kind: &str, help: &str, samples: impl Iterator<Item = (String, f64)>) {
+    /// A family of one sample without labels, if there is a value.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: Option<f64>) {
+        self.family(name, kind, help, &mut value.into_iter().map(|value| (Vec::new(), value)));
+    }
+
+    fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        samples: &mut dyn Iterator<Item = (Labels, f64)>,
+    ) {
         let mut samples = samples.peekable();
         if samples.peek().is_some() {
-            self.head(name, kind, help);
+            self.sink.head(name, kind, help);
         }
         for (labels, value) in samples {
-            self.sample(name, &labels, value);
+            self.sink.sample(name, &labels, value);
         }
     }
 
-    fn histogram<'a>(&mut self, name: &str, help: &str, samples: impl Iterator<Item = (String, &'a Value)>) {
+    fn histogram<'a>(&mut self, name: &str, help: &str, samples: impl Iterator<Item = (Labels, &'a Value)>) {
         let mut samples = samples.filter(|(_, value)| value.is_object()).peekable();
         if samples.peek().is_some() {
-            self.head(name, "histogram", help);
+            self.sink.head(name, "histogram", help);
         }
         for (labels, value) in samples {
-            let comma = if labels.is_empty() { "" } else { "," };
             let mut below = 0.0;
             let bounds = BUCKET_BOUNDS_US.iter().map(|&bound| seconds(bound).to_string());
             let counts = value["counts"].as_array().into_iter().flatten().filter_map(number);
             for (bound, count) in bounds.chain(std::iter::once("+Inf".to_owned())).zip(counts) {
                 below += count;
-                self.sample(&format!("{name}_bucket"), &format!("{labels}{comma}le=\"{bound}\""), below);
+                let mut labels = labels.clone();
+                labels.push((BUCKET_LABEL, bound));
+                self.sink.sample(&format!("{name}_bucket"), &labels, below);
             }
             let sum = value["sum_us"].as_u64().map_or(0.0, seconds);
-            self.sample(&format!("{name}_sum"), &labels, sum);
-            self.sample(&format!("{name}_count"), &labels, below);
+            self.sink.sample(&format!("{name}_sum"), &labels, sum);
+            self.sink.sample(&format!("{name}_count"), &labels, below);
         }
     }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a text cannot fail.
-        let _never = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &str, value: f64) {
-        let _never = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
-    }
 }
+
+/// Which bucket of a histogram.
+const BUCKET_LABEL: &str = "le";
+/// Which worker.
+const WORKER_LABEL: &str = "worker";
 
 fn is_latched(node: &Value) -> bool {
     node["control"]["latched"].is_string() || node["store"]["latched"].is_string()
 }
 
-fn own(worker: &Value) -> String {
-    format!("worker=\"{}\"", worker["worker"].as_u64().unwrap_or(0))
+fn own(worker: &Value) -> (&'static str, String) {
+    (WORKER_LABEL, worker["worker"].as_u64().unwrap_or(0).to_string())
 }
 
-fn of_function(worker: &Value, function: &Value) -> String {
-    let function_type = text(&function["function_type"]);
-    let (namespace, name) = function_type.rsplit_once('/').unwrap_or(("", &function_type));
-    format!("namespace=\"{namespace}\",name=\"{name}\",{}", own(worker))
+fn of_function(worker: &Value, function: &Value) -> Labels {
+    let function_type = function["function_type"].as_str().unwrap_or_default();
+    let (namespace, name) = function_type.rsplit_once('/').unwrap_or(("", function_type));
+    vec![("namespace", namespace.to_owned()), ("name", name.to_owned()), own(worker)]
 }
 
 /// The parts of every worker, each with its worker.
@@ -302,7 +381,7 @@ fn seconds(micros: u64) -> f64 {
 }
 
 fn text(value: &Value) -> String {
-    escaped(value.as_str().unwrap_or_default())
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn escaped(text: &str) -> String {
@@ -412,6 +491,40 @@ mod tests {
         let page = page(&Value::Null, &Board::default());
         assert!(page.contains("fogfun_degraded 0"));
         assert!(!page.contains("temperature"));
+    }
+
+    #[test]
+    fn a_topic_has_what_the_page_has_and_adds_up_workers() {
+        let mut status = status();
+        let mut second = status["workers"][0].clone();
+        second["worker"] = json!(2);
+        second["functions"][0]["in"] = json!(4);
+        status["workers"].as_array_mut().unwrap().push(second);
+        let values = values(&status, &Board { temperature_milli: Some(48_312), throttled: None });
+        for (topic, value) in [
+            ("fogfun_serving", 1.0),
+            ("functions_in_total/shop/cart", 7.0),
+            ("fogfun_counted_total/records-in", 10.0),
+            ("fogfun_commit_seconds_count", 4.0),
+            ("fogfun_commit_seconds_sum", 60.0046),
+            ("fogfun_temperature_celsius", 48.312),
+        ] {
+            assert_eq!(values.get(topic), Some(&value), "{topic} in {values:#?}");
+        }
+        assert!(values.keys().all(|topic| !topic.contains("_bucket")));
+        let page = whole_page();
+        for topic in values.keys() {
+            let name = topic.split('/').next().unwrap();
+            assert!(page.contains(&format!("\n{name}")), "the page lacks {name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_stand_in_a_level_is_encoded() {
+        let of = |label, value: &str| topic("m", &vec![(label, value.to_owned()), own(&Value::Null)]);
+        assert_eq!(of("session", "example/fridges"), "m/example/fridges");
+        assert_eq!(of("url", "http://a:1/b"), "m/http:%2F%2Fa:1%2Fb");
+        assert_eq!(of("name", "a+b#c%d\0"), "m/a%2Bb%23c%25d%00");
     }
 
     /// The dashboard asks for what there is.

@@ -35,6 +35,9 @@ pub(super) fn check(module: Module, arguments: &Check) -> Result<Exit, Failure> 
             crate::host::tls::config(files).map_err(|error| format!("{}: {error}", session.name))?;
         }
     }
+    if let Some(files) = application.metrics.as_ref().and_then(|metrics| metrics.broker.tls.as_ref()) {
+        crate::host::tls::config(files).map_err(|error| format!("metrics: {error}"))?;
+    }
     for endpoint in &application.endpoints {
         let files = &endpoint.transport.tls;
         if files.ca.is_some() || files.client.is_some() {

@@ -1,4 +1,4 @@
-//! How does Prometheus ask? `GET /metrics` on a port of its own, answered on thread 0.
+//! How does Prometheus ask? `GET /metrics` on a port of its own, answered on thread 0. (A broker is told by `mqtt`.)
 //!
 //! The least of HTTP: one request a connection, at most [`CLIENTS_MAX`] at a time, a bounded head, a bounded time. Whoever reaches the
 //! port may read and change nothing; it is closed unless asked for, and on the loopback interface unless an address is named.
@@ -12,11 +12,14 @@ use std::time::Duration;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, LocalExecutor};
 
+use super::clock::Clock;
 use super::inbox::Inbox;
 use super::sensors;
-use super::shell::Event;
+use super::shell::{Event, ShellConfig};
 use crate::admin::AdminRequest;
-use crate::metrics;
+use crate::metrics::{self, Board};
+
+mod mqtt;
 
 /// Clients at a time; a further one is closed at once.
 pub const CLIENTS_MAX: usize = 4;
@@ -25,11 +28,37 @@ pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// From the connection to the end of the answer. Scrapers wait 10 s.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Listens, and answers with the node's status.
+/// Listens where Prometheus may ask, and tells the broker that is to hear, if there are such.
 ///
 /// # Errors
-/// If the address cannot be bound.
-pub(super) fn listen(
+/// If the address cannot be bound, or the broker cannot be told.
+pub(super) fn start(
+    config: &ShellConfig,
+    clock: &Arc<Clock>,
+    executor: &Rc<LocalExecutor<'static>>,
+    inbox: &Arc<Inbox<Event>>,
+) -> Result<(), String> {
+    if let Some(address) = config.metrics {
+        listen(address, executor, inbox).map_err(|error| format!("metrics at {address}: {error}"))?;
+    }
+    let application = &config.application;
+    application
+        .metrics
+        .as_ref()
+        .map_or(Ok(()), |broker| mqtt::publish(broker, application, config.boot, clock, executor, inbox))
+}
+
+/// The status and what the operating system says; `None` if the node is about to end.
+async fn measured(inbox: &Inbox<Event>) -> Option<(serde_json::Value, Board)> {
+    let (answer, answered) = smol::channel::bounded(1);
+    inbox.push(Event::Admin { question: AdminRequest::Status, answer });
+    let line = answered.recv().await.ok()?;
+    let board = smol::unblock(sensors::read).await;
+    Some((serde_json::from_str(&line).unwrap_or_default(), board))
+}
+
+/// Listens, and answers with the node's status.
+fn listen(
     address: SocketAddr,
     executor: &Rc<LocalExecutor<'static>>,
     inbox: &Arc<Inbox<Event>>,
@@ -81,11 +110,7 @@ async fn serve(mut stream: &Async<TcpStream>, inbox: &Inbox<Event>) -> io::Resul
     }
     let (status, body) = match asked_for(&head) {
         Asked::Metrics => {
-            let (answer, answered) = smol::channel::bounded(1);
-            inbox.push(Event::Admin { question: AdminRequest::Status, answer });
-            let line = answered.recv().await.unwrap_or_default();
-            let board = smol::unblock(sensors::read).await;
-            let status = serde_json::from_str(&line).unwrap_or_default();
+            let (status, board) = measured(inbox).await.unwrap_or_default();
             ("200 OK", metrics::page(&status, &board))
         }
         Asked::Other => ("404 Not Found", "metrics are at /metrics\n".to_owned()),

@@ -10,6 +10,9 @@
 mod connection;
 mod stream;
 
+pub(super) use self::connection::open;
+pub(super) use self::stream::Stream;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;

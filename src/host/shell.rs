@@ -101,6 +101,13 @@ pub enum Event {
     },
     /// While the node stops: a client of an HTTP port has its answer.
     Served,
+    /// Something outside the machines is to be counted, and told once in a while.
+    Happened {
+        /// The counter's name.
+        kind: &'static str,
+        /// What to tell.
+        text: String,
+    },
     /// A person or a program asks.
     Admin {
         /// What.
@@ -230,17 +237,15 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
     /// If a port cannot be listened at, a socket or signal handler cannot be made, or a worker could not start.
     pub fn run(mut self) -> Result<(), String> {
         let executor = Rc::clone(&self.executor);
-        if let (Some(_), Some(address)) = (&self.config.data, self.config.metrics) {
-            metrics::listen(address, &executor, &self.paths.main)
-                .map_err(|error| format!("metrics at {address}: {error}"))?;
-        }
         if let Some(data) = &self.config.data {
+            metrics::start(&self.config, &self.clock, &executor, &self.paths.main)?;
             self.server.listen()?;
-            admin::listen(data, &executor, &self.paths.main)
-                .map_err(|error| format!("admin socket: {error}"))?;
+            // Who reaches the admin socket may send a signal.
             let (supervisor, reload) = (&self.config.supervisor, self.config.reload.as_ref());
             signals::watch(&executor, &self.paths, supervisor, reload)
                 .map_err(|error| format!("signals: {error}"))?;
+            admin::listen(data, &executor, &self.paths.main)
+                .map_err(|error| format!("admin socket: {error}"))?;
         }
         smol::block_on(executor.run(self.turn_until_stopped()));
         if let Some(data) = &self.config.data {
@@ -374,6 +379,7 @@ impl<W: WorkerMachine, N: NodeMachine> Shell<W, N> {
             }
             // Whether the node may stop is looked at after every turn.
             Event::Served => {}
+            Event::Happened { kind, text } => self.on_counted(now, kind, &text),
             Event::Admin { question, answer } => self.on_question(question, answer),
             Event::Stop => self.on_stop(now),
         }

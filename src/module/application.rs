@@ -10,7 +10,7 @@ use super::suggest;
 use crate::address::TypeName;
 use crate::function::{AsyncOperation, Directory, StatefulFunction};
 use crate::http_config::{HTTP_TYPE, HttpConfig, HttpRole, Targets};
-use crate::mqtt::config::{Role, SessionConfig};
+use crate::mqtt::config::{MetricsConfig, Role, SessionConfig};
 use crate::remote::call::EndpointIndex;
 use crate::remote::config::{EndpointConfig, Served};
 use crate::router::Router;
@@ -119,6 +119,8 @@ pub struct Application {
     pub endpoints: Vec<Arc<EndpointConfig>>,
     /// What is served over HTTP, in the order of the file.
     pub http: Vec<Arc<HttpConfig>>,
+    /// Which broker hears what is measured.
+    pub metrics: Option<Arc<MetricsConfig>>,
     /// What a person should know of the file, though it keeps nothing from starting.
     pub warnings: Vec<LoadError>,
     functions: BTreeMap<TypeName, Bound>,
@@ -152,6 +154,7 @@ impl Application {
             sessions: Vec::new(),
             endpoints: Vec::new(),
             http: Vec::new(),
+            metrics: None,
             warnings: Vec::new(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl Application {
             sessions: specification.sessions.clone(),
             endpoints: specification.endpoints.clone(),
             http: specification.http.clone(),
+            metrics: specification.metrics.clone(),
             warnings: specification.warnings.clone(),
             functions: BTreeMap::new(),
             namespaces: BTreeMap::new(),

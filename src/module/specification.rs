@@ -6,18 +6,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::board::Board;
 use super::endpoint::{EndpointPlaces, LoadedEndpoint, share_bytes};
 use super::error::{LoadError, LoadErrors, Place, Report, Source};
 use super::fields::{self, Fields};
-use super::kinds::{KINDS, LoadedHttp, Loading, Unsupported, twice};
+use super::kinds::{KINDS, LoadedHttp, LoadedMetrics, Loading, Unsupported, twice};
 use super::yaml::{self, Node, Value};
 use super::{legacy, suggest, translate};
 use crate::address::TypeName;
 use crate::credentials::Secret;
 use crate::http_config::HttpConfig;
-use crate::mqtt::config::{Role, SessionConfig};
+use crate::mqtt::config::{MetricsConfig, Role, SessionConfig};
 use crate::remote::config::{EndpointConfig, Served};
 
 /// A `module.yaml`, read and checked by itself. [`Application::link`](super::Application::link) checks it against the program.
@@ -29,6 +30,8 @@ pub struct Specification {
     pub endpoints: Vec<Arc<EndpointConfig>>,
     /// What is served over HTTP, in the order of the file.
     pub http: Vec<Arc<HttpConfig>>,
+    /// Which broker hears what is measured.
+    pub metrics: Option<Arc<MetricsConfig>>,
     /// What a person should know, though it keeps nothing from starting.
     pub warnings: Vec<LoadError>,
     /// As many as sessions, in the same order.
@@ -37,6 +40,8 @@ pub struct Specification {
     pub(super) endpoint_places: Vec<EndpointPlaces>,
     /// As many as are served over HTTP, in the same order.
     pub(super) http_places: Vec<HttpPlaces>,
+    /// There if `metrics` is.
+    pub(super) metrics_places: Option<MetricsPlaces>,
     pub(super) source: Arc<Source>,
 }
 
@@ -46,6 +51,21 @@ pub(super) struct HttpPlaces {
     pub(super) name: Place,
     pub(super) port: Place,
     pub(super) targets: Vec<(Served, Place)>,
+}
+
+/// Where in the file the metrics' broker says what.
+#[derive(Debug, Clone)]
+pub(super) struct MetricsPlaces {
+    pub(super) spec: Place,
+    pub(super) client_id: Option<Place>,
+    pub(super) keep_alive: Option<Place>,
+    pub(super) files: Vec<NamedFile>,
+}
+
+impl MetricsPlaces {
+    pub(super) fn new(spec: Place) -> Self {
+        Self { spec, client_id: None, keep_alive: None, files: Vec::new() }
+    }
 }
 
 impl Specification {
@@ -61,10 +81,15 @@ impl Specification {
         let source = Arc::new(Source::new(file_name, text));
         let mut report = Report::new(Arc::clone(&source));
         let documents = yaml::read(text, Some(environment), &mut report);
-        let mut loading =
-            Loading { report: &mut report, sessions: Vec::new(), endpoints: Vec::new(), http: Vec::new() };
+        let mut loading = Loading {
+            report: &mut report,
+            sessions: Vec::new(),
+            endpoints: Vec::new(),
+            http: Vec::new(),
+            metrics: Vec::new(),
+        };
         read_documents(&documents, &mut loading);
-        let Loading { sessions: loaded, endpoints, http, .. } = loading;
+        let Loading { sessions: loaded, endpoints, http, metrics, .. } = loading;
         if documents.is_empty() {
             let help = "for example a document of kind `fogfun.mqtt.v1/ingress`".to_owned();
             report.add_unless_any(Place::NOWHERE, "the file says nothing", help);
@@ -72,6 +97,7 @@ impl Specification {
         check_together(&loaded, &mut report);
         check_endpoints(&endpoints, &mut report);
         check_http(&http, &loaded, &mut report);
+        check_metrics(&metrics, &loaded, &mut report);
         let directory = Path::new(file_name).parent().unwrap_or(Path::new(""));
         let (sessions, places) = loaded.into_iter().map(|loaded| loaded.relative_to(directory)).unzip();
         let (endpoints, endpoint_places) = (endpoints.into_iter())
@@ -80,9 +106,21 @@ impl Specification {
             .unzip();
         let (http, http_places) =
             http.into_iter().map(|loaded| (Arc::new(loaded.config), loaded.places)).unzip();
+        let metrics = metrics.into_iter().next().map(|loaded| loaded.relative_to(directory));
+        let (metrics, metrics_places) = metrics.unzip();
         let warnings = report.take_warnings();
-        let mut specification =
-            Self { sessions, endpoints, http, warnings, places, endpoint_places, http_places, source };
+        let mut specification = Self {
+            sessions,
+            endpoints,
+            http,
+            metrics,
+            warnings,
+            places,
+            endpoint_places,
+            http_places,
+            metrics_places,
+            source,
+        };
         // Until a board says otherwise; who hands in none gets no warning of one.
         let unheard = &mut Report::new(Arc::clone(&specification.source));
         specification.fit_endpoints(&Board::default(), unheard);
@@ -103,16 +141,7 @@ impl Specification {
             if !places.packet_bytes_max_given {
                 config.packet_bytes_max = board.packet_bytes_max;
             }
-            let least = board.invocation_max() * 2;
-            if config.keep_alive < least {
-                let message = format!(
-                    "a keep-alive of {:?} is less than twice the longest invocation ({:?})",
-                    config.keep_alive,
-                    board.invocation_max()
-                );
-                let help = format!("at least {least:?}; the board file says `invocation_max_ms`");
-                report.add(places.keep_alive.unwrap_or(places.id), message, help);
-            }
+            check_keep_alive(config.keep_alive, places.keep_alive.unwrap_or(places.id), board, &mut report);
             if matches!(config.role, Role::Egress(_)) {
                 continue;
             }
@@ -126,6 +155,9 @@ impl Specification {
                 report.add(places.id, message, None);
             }
         }
+        if let (Some(config), Some(places)) = (&self.metrics, &self.metrics_places) {
+            check_keep_alive(config.keep_alive, places.keep_alive.unwrap_or(places.spec), board, &mut report);
+        }
         self.fit_endpoints(board, &mut report);
         self.warnings.extend(report.take_warnings());
         report.finish(self)
@@ -138,18 +170,14 @@ impl Specification {
     pub fn with_files(mut self, read: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Self, LoadErrors> {
         let mut report = Report::new(Arc::clone(&self.source));
         for (session, places) in self.sessions.iter_mut().zip(&self.places) {
-            for file in &places.files {
-                let Some(bytes) = file.read(read, &mut report) else { continue };
-                if file.used_as != FileUse::Password {
-                    file.check_pem(&bytes, &mut report);
-                } else if let Some(password) = file.secret(bytes, &mut report) {
-                    if usize::from(u16::MAX) < password.len() {
-                        let what = "is too long for a password: MQTT has 65,535 bytes";
-                        report.add(file.place, format!("`{}` {what}", file.path.display()), None);
-                    }
-                    Arc::make_mut(session).password = Some(Secret(password));
-                }
+            if let Some(password) = read_password(&places.files, read, &mut report) {
+                Arc::make_mut(session).password = Some(password);
             }
+        }
+        if let (Some(config), Some(places)) = (&mut self.metrics, &self.metrics_places)
+            && let Some(password) = read_password(&places.files, read, &mut report)
+        {
+            Arc::make_mut(config).password = Some(password);
         }
         for (endpoint, places) in self.endpoints.iter_mut().zip(&self.endpoint_places) {
             if !places.files.is_empty() {
@@ -164,6 +192,41 @@ impl Specification {
         for (endpoint, places) in self.endpoints.iter_mut().zip(&self.endpoint_places) {
             places.fit(Arc::make_mut(endpoint), board, share, report);
         }
+    }
+}
+
+/// Reads what a connection to a broker needs: the password if it has one; of TLS, whether the files are any.
+fn read_password(
+    files: &[NamedFile],
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    report: &mut Report,
+) -> Option<Secret> {
+    let mut secret = None;
+    for file in files {
+        let Some(bytes) = file.read(read, report) else { continue };
+        if file.used_as != FileUse::Password {
+            file.check_pem(&bytes, report);
+        } else if let Some(password) = file.secret(bytes, report) {
+            if usize::from(u16::MAX) < password.len() {
+                let what = "is too long for a password: MQTT has 65,535 bytes";
+                report.add(file.place, format!("`{}` {what}", file.path.display()), None);
+            }
+            secret = Some(Secret(password));
+        }
+    }
+    secret
+}
+
+/// An invocation stops what its thread does, and a broker must not take that for silence.
+fn check_keep_alive(keep_alive: Duration, place: Place, board: &Board, report: &mut Report) {
+    let least = board.invocation_max() * 2;
+    if keep_alive < least {
+        let message = format!(
+            "a keep-alive of {keep_alive:?} is less than twice the longest invocation ({:?})",
+            board.invocation_max()
+        );
+        let help = format!("at least {least:?}; the board file says `invocation_max_ms`");
+        report.add(place, message, help);
     }
 }
 
@@ -270,6 +333,18 @@ impl Loaded {
     }
 }
 
+impl LoadedMetrics {
+    fn relative_to(mut self, directory: &Path) -> (Arc<MetricsConfig>, MetricsPlaces) {
+        for file in &mut self.places.files {
+            file.path = directory.join(&file.path);
+        }
+        if let Some(files) = &mut self.config.broker.tls {
+            files.relative_to(directory);
+        }
+        (Arc::new(self.config), self.places)
+    }
+}
+
 /// Reads every document; a lone one with `version` is the old form of all.
 fn read_documents(documents: &[Node], loading: &mut Loading<'_>) {
     if let [only] = documents
@@ -337,6 +412,28 @@ fn check_together(loaded: &[Loaded], report: &mut Report) {
                 let help = "the broker would disconnect one for the other, again and again";
                 report.add(places.client_id.unwrap_or(places.id), message, help.to_owned());
             }
+        }
+    }
+}
+
+/// One broker is told, and under a client id that no session has: the broker would end that session's connection.
+fn check_metrics(loaded: &[LoadedMetrics], sessions: &[Loaded], report: &mut Report) {
+    let [first, further @ ..] = loaded else { return };
+    for LoadedMetrics { places, .. } in further {
+        let help = format!("the first is in line {}; a broker's bridge tells others", first.places.spec.line);
+        report.add(places.spec, "one broker is told what is measured", help);
+    }
+    let (config, places) = (&first.config, &first.places);
+    for Loaded { config: session, .. } in sessions {
+        let same_broker =
+            (&session.broker.host, session.broker.port) == (&config.broker.host, config.broker.port);
+        if same_broker && config.client_id.as_ref() == Some(&session.client_id) {
+            let message = format!(
+                "the metrics and `{}` have the same client id `{}` at the same broker",
+                session.name, session.client_id
+            );
+            let help = "the broker would disconnect one for the other, again and again";
+            report.add(places.client_id.unwrap_or(places.spec), message, help.to_owned());
         }
     }
 }

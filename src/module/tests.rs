@@ -336,3 +336,58 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+const METRICS: &str = "\
+kind: fogfun.metrics.v1/mqtt
+spec:
+  address: mqtts://${BROKER}
+  protocol: 3.1.1
+  node: kitchen
+  interval: 1 min
+  clientId: watcher
+  user: me
+  passwordFile: secret
+  caFile: /etc/ca.pem
+  keepAlive: 40 s
+";
+
+#[test]
+fn every_key_of_the_metrics_means_what_it_says() {
+    let read = |path: &Path| match path.to_str().unwrap() {
+        "etc/secret" => Ok(b"hunter2\n".to_vec()),
+        "/etc/ca.pem" => Ok(b"-----BEGIN X-----\n".to_vec()),
+        other => panic!("{other}"),
+    };
+    let specification = Specification::parse("etc/module.yaml", METRICS, &environment)
+        .and_then(|specification| specification.with_board(&Board::default()))
+        .and_then(|specification| specification.with_files(&read))
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let expected = MetricsConfig {
+        broker: Broker {
+            host: "broker.example".into(),
+            port: 8883,
+            protocol: Protocol::V311,
+            tls: Some(TlsFiles { ca: Some("/etc/ca.pem".into()), client: None, key_password: None }),
+        },
+        node: Some("kitchen".into()),
+        client_id: Some("watcher".into()),
+        user: Some("me".into()),
+        password: Some(Secret("hunter2".into())),
+        keep_alive: Duration::from_secs(40),
+        interval: Duration::from_secs(60),
+    };
+    assert_eq!(specification.metrics.as_deref(), Some(&expected));
+}
+
+#[test]
+fn what_the_metrics_do_not_say_is_a_default() {
+    let specification = parse("kind: fogfun.metrics.v1/mqtt\nspec: {address: mqtt://b}\n").unwrap();
+    let metrics = specification.metrics.clone().unwrap();
+    assert_eq!(
+        (metrics.node.clone(), metrics.client_id.clone(), metrics.interval),
+        (None, None, Duration::from_secs(10))
+    );
+    let slow = Board { invocation_max_ms: 60_000, ..Board::default() };
+    let errors = specification.with_board(&slow).unwrap_err().to_string();
+    assert!(errors.contains("a keep-alive of 30s is less than"), "{errors}");
+}

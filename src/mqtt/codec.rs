@@ -16,7 +16,7 @@ use super::config::{Protocol, Qos};
 
 mod translate;
 
-use translate::{from_v4, from_v5, to_v4, to_v5};
+use translate::{from_v4, from_v5, to_v4, to_v5, with_will_v4, with_will_v5};
 
 /// A packet, as far as a session or the simulator's broker looks at it.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,15 @@ pub struct Connect {
     pub topic_alias_maximum: u16,
     /// User name and password.
     pub login: Option<(String, String)>,
+}
+
+/// What a broker publishes for a client that went away without DISCONNECT: retained, with QoS 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Will<'a> {
+    /// Where.
+    pub topic: &'a str,
+    /// What.
+    pub payload: &'a [u8],
 }
 
 /// The first packet of a server; what is absent under 3.1.1 has MQTT 5's default.
@@ -285,6 +294,22 @@ pub fn write(packet: &Packet, protocol: Protocol, out: &mut BytesMut) {
                 out.truncate(start);
             }
         }
+    }
+}
+
+/// Appends a CONNECT with a will. As with [`write()`], nothing is appended if it cannot be written.
+pub fn write_connect_with_will(connect: &Connect, will: Will<'_>, out: &mut BytesMut) {
+    let (packet, start) = (Packet::Connect(connect.clone()), out.len());
+    let written = match connect.protocol {
+        Protocol::V5 => to_v5(&packet)
+            .map(|packet| with_will_v5(packet, will))
+            .map(|packet| packet.write(out, None).is_ok()),
+        Protocol::V311 => to_v4(&packet)
+            .map(|packet| with_will_v4(packet, will))
+            .map(|packet| packet.write(out, usize::MAX).is_ok()),
+    };
+    if written != Some(true) {
+        out.truncate(start);
     }
 }
 

@@ -32,6 +32,25 @@ pub struct SessionConfig {
     pub role: Role,
 }
 
+/// What is measured, told to a broker: a connection of its own, besides all sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsConfig {
+    /// Where the broker is.
+    pub broker: Broker,
+    /// The node's name, one level of a topic; `None`: the host's.
+    pub node: Option<String>,
+    /// The client id; `None`: `fogfun-metrics-` and the node's name.
+    pub client_id: Option<String>,
+    /// User name.
+    pub user: Option<String>,
+    /// Password; never printed.
+    pub password: Option<Secret>,
+    /// PINGREQ when nothing was heard for half of this.
+    pub keep_alive: Duration,
+    /// Values are told once in this time at most.
+    pub interval: Duration,
+}
+
 /// Where a broker is and how to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {

@@ -7,6 +7,7 @@ pub mod format;
 mod inbound;
 pub mod io;
 mod message_id;
+pub mod metrics;
 mod outbound;
 mod progress;
 mod reconnect;

@@ -134,7 +134,8 @@ pub(super) async fn drive(connection: Rc<Connection>, broker: Broker, scratch: S
     post.post(|connection| SessionInput::Disconnected { connection, cause: cause.to_string() });
 }
 
-async fn open(broker: &Broker) -> io::Result<Stream> {
+/// Opens a socket to a broker: name, TCP, TLS.
+pub(in crate::host) async fn open(broker: &Broker) -> io::Result<Stream> {
     let (host, port) = (broker.host.clone(), broker.port);
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(address) => vec![SocketAddr::new(address, port)],

@@ -13,7 +13,7 @@ use smol::Async;
 const SLICES_MAX: usize = 64;
 
 /// A connected socket.
-pub(super) struct Stream {
+pub(in crate::host) struct Stream {
     socket: Async<TcpStream>,
     tls: Option<RefCell<ClientConnection>>,
 }
@@ -42,7 +42,7 @@ impl Stream {
     }
 
     /// Reads what is there: `WouldBlock` if nothing is, zero at the end.
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::host) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
             return self.socket.get_ref().read(buffer);
         };
@@ -57,7 +57,7 @@ impl Stream {
     }
 
     /// Writes from the front of `queue` what the socket takes; is all of it out?
-    pub(super) fn try_write(&self, queue: &mut VecDeque<Bytes>) -> io::Result<bool> {
+    pub(in crate::host) fn try_write(&self, queue: &mut VecDeque<Bytes>) -> io::Result<bool> {
         if let Some(tls) = &self.tls {
             loop {
                 let mut written = 0;
@@ -94,11 +94,11 @@ impl Stream {
         Ok(true)
     }
 
-    pub(super) async fn readable(&self) -> io::Result<()> {
+    pub(in crate::host) async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
     }
 
-    pub(super) async fn writable(&self) -> io::Result<()> {
+    pub(in crate::host) async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
     }
 

@@ -2,12 +2,14 @@
 
 use super::endpoint::LoadedEndpoint;
 use super::error::{Place, Report};
-use super::specification::{HttpPlaces, Loaded};
+use super::specification::{HttpPlaces, Loaded, MetricsPlaces};
 use super::yaml::Node;
 use crate::http_config::HttpConfig;
+use crate::mqtt::config::MetricsConfig;
 
 mod endpoint;
 mod http;
+mod metrics;
 mod mqtt;
 mod mqtt_egress;
 mod mqtt_ingress;
@@ -31,6 +33,14 @@ pub(super) struct Loading<'a> {
     pub(super) endpoints: Vec<LoadedEndpoint>,
     /// What is served over HTTP so far.
     pub(super) http: Vec<LoadedHttp>,
+    /// The brokers of metrics so far; one is possible.
+    pub(super) metrics: Vec<LoadedMetrics>,
+}
+
+/// A broker of metrics that was read, and its places.
+pub(super) struct LoadedMetrics {
+    pub(super) config: MetricsConfig,
+    pub(super) places: MetricsPlaces,
 }
 
 /// A port that was read, and its places.
@@ -44,6 +54,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind { name: "fogfun.mqtt.v1/ingress", read: mqtt_ingress::read },
     Kind { name: "fogfun.mqtt.v1/egress", read: mqtt_egress::read },
     Kind { name: "fogfun.http.v1/ingress", read: http::read_ingress },
+    Kind { name: "fogfun.metrics.v1/mqtt", read: metrics::read },
     Kind { name: ENDPOINT_V2, read: endpoint::read_v2 },
     Kind { name: ENDPOINT_V1, read: endpoint::read_v1 },
     Kind { name: "io.statefun.playground.v1/ingress", read: http::read_playground_ingress },

@@ -8,7 +8,7 @@ use crate::credentials::TlsFiles;
 use crate::limits::VALUE_BYTES_MAX;
 use crate::module::board::Board;
 use crate::module::broker_url::BrokerUrl;
-use crate::module::error::Report;
+use crate::module::error::{Place, Report};
 use crate::module::fields::{self, Fields};
 use crate::module::specification::{FileUse, Loaded, NamedFile, Places};
 use crate::module::yaml::Node;
@@ -20,31 +20,14 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
     let id_node = fields.required("id", "example/fridges");
     let id = id_node.and_then(|node| fields::type_name(node, report));
     let mut places = Places::new(id_node.map_or(fields.place(), |node| node.place));
-    let broker = broker(fields, &mut places, report);
+    let broker = broker(fields, &mut places.files, report);
     let client_id_node = fields.optional("clientId");
     let client_id = client_id_node.and_then(|node| client_id(node, report));
     places.client_id = client_id_node.map(|node| node.place);
     let session_expiry = session_expiry(fields, broker.protocol, report);
-    let user_node = fields.optional("user");
-    let user = user_node.and_then(|node| fields::text(node, report)).map(str::to_owned);
-    let password_node = fields.optional("passwordFile");
-    if let Some(path) = file(password_node, FileUse::Password, &mut places, report)
-        && broker.protocol == Protocol::V311
-        && user_node.is_none()
-    {
-        let message = format!("a password ({}) without `user`", path.display());
-        let place = password_node.map_or(fields.place(), |node| node.place);
-        report.add(place, message, "MQTT 3.1.1 has passwords of users only".to_owned());
-    }
-    if let Some(node) = fields.optional("password") {
-        let help =
-            "write it into a file that only FogFun can read, and name it: `passwordFile: …`".to_owned();
-        report.add(node.place, "a password does not belong here", help);
-    }
-    let keep_alive_node = fields.optional("keepAlive");
-    let keep_alive =
-        keep_alive_node.and_then(|node| fields::duration(node, KEEP_ALIVE_MIN, KEEP_ALIVE_MAX, report));
-    places.keep_alive = keep_alive_node.map(|node| node.place);
+    let user = login(fields, broker.protocol, &mut places.files, report);
+    let (keep_alive, keep_alive_place) = keep_alive(fields, report);
+    places.keep_alive = keep_alive_place;
     let board = Board::default();
     let receive_maximum =
         fields.optional("receiveMaximum").and_then(|node| fields::number(node, 1, u16::MAX, report));
@@ -61,7 +44,7 @@ pub(super) fn session(fields: &mut Fields<'_>, role: Role, report: &mut Report) 
         session_expiry: session_expiry.unwrap_or(SESSION_EXPIRY),
         user,
         password: None,
-        keep_alive: keep_alive.unwrap_or(KEEP_ALIVE),
+        keep_alive,
         receive_maximum: receive_maximum.unwrap_or(board.receive_maximum),
         packet_bytes_max: packet_bytes_max.unwrap_or(board.packet_bytes_max),
         role,
@@ -82,7 +65,41 @@ pub(super) fn format(node: &Node, report: &mut Report) -> Option<Format> {
     fields::one_of(node, &words, report)
 }
 
-fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> Broker {
+/// Reads the user's name, and which file has the password.
+pub(super) fn login(
+    fields: &mut Fields<'_>,
+    protocol: Protocol,
+    files: &mut Vec<NamedFile>,
+    report: &mut Report,
+) -> Option<String> {
+    let user_node = fields.optional("user");
+    let user = user_node.and_then(|node| fields::text(node, report)).map(str::to_owned);
+    let password_node = fields.optional("passwordFile");
+    if let Some(path) = file(password_node, FileUse::Password, files, report)
+        && protocol == Protocol::V311
+        && user_node.is_none()
+    {
+        let message = format!("a password ({}) without `user`", path.display());
+        let place = password_node.map_or(fields.place(), |node| node.place);
+        report.add(place, message, "MQTT 3.1.1 has passwords of users only".to_owned());
+    }
+    if let Some(node) = fields.optional("password") {
+        let help =
+            "write it into a file that only FogFun can read, and name it: `passwordFile: …`".to_owned();
+        report.add(node.place, "a password does not belong here", help);
+    }
+    user
+}
+
+/// Reads the keep-alive, and where it says so.
+pub(super) fn keep_alive(fields: &mut Fields<'_>, report: &mut Report) -> (Duration, Option<Place>) {
+    let node = fields.optional("keepAlive");
+    let given = node.and_then(|node| fields::duration(node, KEEP_ALIVE_MIN, KEEP_ALIVE_MAX, report));
+    (given.unwrap_or(KEEP_ALIVE), node.map(|node| node.place))
+}
+
+/// Reads where the broker is and how to speak to it.
+pub(super) fn broker(fields: &mut Fields<'_>, files: &mut Vec<NamedFile>, report: &mut Report) -> Broker {
     let address_node = fields.required("address", "mqtt://localhost");
     let url = address_node.and_then(|node| {
         BrokerUrl::parse(fields::text(node, report)?)
@@ -98,9 +115,9 @@ fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> 
     let certificate_node = fields.optional("clientCertificateFile");
     let key_node = fields.optional("clientKeyFile");
     let given = [ca_node, certificate_node, key_node];
-    let ca = file(ca_node, FileUse::Ca, places, report);
-    let certificate = file(certificate_node, FileUse::ClientCertificate, places, report);
-    let key = file(key_node, FileUse::ClientKey, places, report);
+    let ca = file(ca_node, FileUse::Ca, files, report);
+    let certificate = file(certificate_node, FileUse::ClientCertificate, files, report);
+    let key = file(key_node, FileUse::ClientKey, files, report);
     let tls = url.as_ref().is_some_and(|url| url.tls);
     if let (false, Some(_), Some(node)) = (tls, &url, given.iter().flatten().next()) {
         report.add(
@@ -123,14 +140,20 @@ fn broker(fields: &mut Fields<'_>, places: &mut Places, report: &mut Report) -> 
     }
 }
 
-fn file(node: Option<&Node>, used_as: FileUse, places: &mut Places, report: &mut Report) -> Option<PathBuf> {
+fn file(
+    node: Option<&Node>,
+    used_as: FileUse,
+    files: &mut Vec<NamedFile>,
+    report: &mut Report,
+) -> Option<PathBuf> {
     let node = node?;
     let path = PathBuf::from(fields::text(node, report)?);
-    places.files.push(NamedFile { used_as, path: path.clone(), place: node.place });
+    files.push(NamedFile { used_as, path: path.clone(), place: node.place });
     Some(path)
 }
 
-fn client_id(node: &Node, report: &mut Report) -> Option<String> {
+/// Reads a client id.
+pub(super) fn client_id(node: &Node, report: &mut Report) -> Option<String> {
     let text = fields::text(node, report)?;
     if CLIENT_ID_BYTES_MAX < text.len() {
         let message =

@@ -289,3 +289,24 @@ pub(super) fn to_v4(packet: &Packet) -> Option<v4::Packet> {
         _ => return None,
     })
 }
+
+pub(super) fn with_will_v5(packet: v5::Packet, will: Will<'_>) -> v5::Packet {
+    match packet {
+        v5::Packet::Connect(connect, _, login) => {
+            let will = v5::LastWill::new(will.topic, will.payload, QosV5::AtMostOnce, true, None);
+            v5::Packet::Connect(connect, Some(will), login)
+        }
+        other => other,
+    }
+}
+
+pub(super) fn with_will_v4(packet: v4::Packet, will: Will<'_>) -> v4::Packet {
+    match packet {
+        v4::Packet::Connect(mut connect) => {
+            let will = v4::LastWill::new(will.topic, will.payload, QosV4::AtMostOnce, true);
+            connect.last_will = Some(will);
+            v4::Packet::Connect(connect)
+        }
+        other => other,
+    }
+}
