@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -151,6 +152,27 @@ fn the_doctor_tells_a_tuned_mosquitto_from_one_as_installed() {
         assert_eq!(found["verdict"], verdict, "{report}");
         assert!(found["text"].as_str().unwrap().contains(words), "{found}");
     }
+}
+
+#[test]
+fn a_start_waits_a_little_for_whoever_reads_its_directory() {
+    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(free_port()), &[]);
+    node.start();
+    node.stop();
+    let lock = OpenOptions::new().write(true).open(node.data().join("log/lock")).unwrap();
+    lock.lock().unwrap();
+    node.start_with(&[]);
+    wait_until("it waits", PATIENCE, || node.log().contains(": waiting for it, "));
+    lock.unlock().unwrap();
+    node.wait_ready();
+    node.stop();
+
+    lock.lock().unwrap();
+    node.start_with(&[]);
+    let status = node.wait_end(PATIENCE).expect("it gives up");
+    assert_eq!(status.code(), Some(1));
+    let log = node.log();
+    assert!(log.trim_end().lines().last().unwrap().contains("is in use by process "), "{log}");
 }
 
 fn hang_up(node: &Node) {

@@ -4,10 +4,17 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::store::Disk;
+
+/// How long a start waits for a directory's lock. A command that reads a directory at rest, or a process that is ending, gives it back
+/// well within; longer tells a second start of the same node later that it is one.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The files of one directory. Holds the directory's lock until dropped.
 #[derive(Debug)]
@@ -49,6 +56,14 @@ impl FileDisk {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_waiting(path, Duration::ZERO)
+    }
+
+    /// The same; as long as another process has it, tries again for so long, and says so once.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open_waiting(path: &Path, wait_max: Duration) -> Result<Self, DirectoryError> {
         let failed = |source| DirectoryError::Failed { path: path.to_owned(), source };
         create_directory(path).map_err(failed)?;
         let mut lock = OpenOptions::new()
@@ -58,19 +73,41 @@ impl FileDisk {
             .truncate(false)
             .open(path.join(LOCK))
             .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let _ = lock.read_to_string(&mut text);
-                return Err(DirectoryError::InUse { path: path.to_owned(), pid: text.trim().parse().ok() });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        lock_waiting(path, &mut lock, wait_max)?;
         note_process(&mut lock).map_err(failed)?;
         let directory = File::open(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), directory, _lock: lock })
     }
+}
+
+fn lock_waiting(path: &Path, lock: &mut File, wait_max: Duration) -> Result<(), DirectoryError> {
+    let begin = Instant::now();
+    let mut is_told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => {
+                return Err(DirectoryError::Failed { path: path.to_owned(), source });
+            }
+        }
+        let waited = begin.elapsed();
+        if !is_told || wait_max <= waited {
+            let in_use = DirectoryError::InUse { path: path.to_owned(), pid: read_process(lock) };
+            if wait_max <= waited {
+                return Err(in_use);
+            }
+            log::info!("{in_use}: waiting for it, {} s at most", wait_max.as_secs());
+            is_told = true;
+        }
+        std::thread::sleep(LOCK_POLL_INTERVAL);
+    }
+}
+
+fn read_process(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.seek(SeekFrom::Start(0)).and_then(|_| lock.read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The lock is what counts; the number in it is for people, so a full disk does not matter.

@@ -14,7 +14,7 @@ use embassy_time::Instant;
 use super::base::{LmdbBase, LmdbReader};
 use super::clock::Clock;
 use super::failpoint::Watched;
-use super::files::{FileDisk, create_directory};
+use super::files::{FileDisk, LOCK_WAIT_MAX, create_directory};
 use super::machine::{NodeMachine, StoreMachine, WorkerMachine};
 use super::notes::{NotesFile, WorkerNotes};
 use super::notify::{StartProgress, Supervisor};
@@ -102,7 +102,9 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
             frame::encode_record(replay, key, value);
         }
     };
-    let (store, recovered, reader) = open_store(&board, &data, &mut replay)?;
+    // Who asks at rest says at once that he cannot; the node that is there answers soon.
+    let lock_wait_max = if is_served { LOCK_WAIT_MAX } else { std::time::Duration::ZERO };
+    let (store, recovered, reader) = open_store(&board, &data, lock_wait_max, &mut replay)?;
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| data.clone(), PathBuf::from);
     let notes = NotesFile::open(&runtime).map_err(|error| format!("{}/notes: {error}", runtime.display()))?;
     let paths = Paths::new(workers);
@@ -160,11 +162,12 @@ fn assemble(start: Start, serving: Option<PathBuf>) -> Result<Shell<WatchedWorke
 fn open_store(
     board: &Board,
     data: &Path,
+    lock_wait_max: std::time::Duration,
     replay: &mut dyn FnMut(&[u8], Option<&[u8]>),
 ) -> Result<(NodeStore, Recovered, LmdbReader), String> {
     create_directory(data).map_err(|error| format!("{}: {error}", data.display()))?;
     // The lock of the log guards the base too: it is taken first.
-    let disk = FileDisk::open(&data.join("log")).map_err(|error| error.to_string())?;
+    let disk = FileDisk::open_waiting(&data.join("log"), lock_wait_max).map_err(|error| error.to_string())?;
     let map_bytes = usize::try_from(board.base_bytes).unwrap_or(usize::MAX);
     let (base, reader) = LmdbBase::open(&data.join("base"), map_bytes).map_err(|error| error.to_string())?;
     let limits = StoreLimits {
