@@ -127,7 +127,9 @@ fn virtual_time(epochs: u64) {
     bed.settle();
     Feed::new().send(&mut bed, "in/0", 1);
     for _ in 0..epochs {
-        (0..4).for_each(|_| bed.turn(256));
+        for _ in 0..4 {
+            bed.turn(256);
+        }
         bed.set_now(bed.now() + Duration::from_millis(2));
     }
     println!("v: {} invocations, {} epochs", DONE.load(Ordering::Relaxed), bed.counts.committed);

@@ -1,9 +1,14 @@
 //! What does a remote function cost? A node whose function is behind HTTP beside the same client calling the same endpoint bare.
 //!
-//! `cargo bench --bench remote` prints calls a second of the bare client, records a second through the node (MQTT QoS 1 in, the function,
-//! MQTT QoS 1 out), their ratio, and bytes on the wire per invocation, against a trivial endpoint in this process; then, with
-//! `-- --python PORT` for a process that serves `bench/count` with StateFun's Python SDK (`benches/support/functions.py`), the same
-//! and latencies at 100 and 500 records a second with QoS 2 both ways. Figures are medians of `FOGFUN_BENCH_RUNS` (5) runs.
+//! `cargo bench --bench remote` prints, all against trivial endpoints in this process:
+//! - invocations a second of a board without MQTT beside those of the client with the same requests ([`calls`]), with one invocation
+//!   a call and with as many as come together, 10 at most; bytes on the wire; and the ratio. `-- --batch 1` or `-- --batch 10` is that alone.
+//! - with a broker: calls a second of the client, and records a second through a whole node (MQTT QoS 1 in, the function, MQTT QoS 1
+//!   out).
+//!
+//! Then, with `-- --python PORT` for a process that serves `bench/count` with StateFun's Python SDK (`benches/support/functions.py`),
+//! the same with the broker, and latencies at 100 and 500 records a second with QoS 2 both ways. Figures are medians of
+//! `FOGFUN_BENCH_RUNS` (5) runs.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,26 +17,19 @@
     reason = "a benchmark that cannot go on says so"
 )]
 
+mod bed;
+mod calls;
 #[path = "../tests/support/mod.rs"]
 mod rig;
 mod support;
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fogfun::host::http::HttpClient;
-use fogfun::host::inbox::Inbox;
-use fogfun::host::shell::Event;
-use fogfun::module::{Board, Specification};
-use fogfun::remote::call::{Call, CallNumber, CallOutcome, EndpointIndex};
+use calls::endpoint::Endpoint as TrivialEndpoint;
+use calls::{Figures, Load as CallLoad, bare, node};
 use fogfun::remote::request::encode_request;
 use fogfun::sim::endpoint::Endpoint;
 use fogfun::state::value::{Letter, StateValue};
-use fogfun::worker::io::WorkerIndex;
 use fogfun::{Address, Context, FunctionError, MqttRecord, PersistedValue, TypeName, TypedValue, Value};
 use rig::mosquitto::{Mosquitto, Tuning};
 use rig::wire::Qos;
@@ -41,6 +39,7 @@ use support::relay::{Kind, Relay};
 const RECORDS: u64 = 20_000;
 const WARM_UP: u64 = 2_000;
 const UNDER_WAY: u64 = 500;
+const LOADS: [CallLoad; 2] = [CallLoad { batch: 1, calls: 100_000 }, CallLoad { batch: 10, calls: 50_000 }];
 const PACES: [(u32, u32); 2] = [(100, 500), (500, 2_500)];
 
 const COUNT: PersistedValue<i64> = PersistedValue::new("count");
@@ -58,6 +57,16 @@ fn main() {
     let port = |at: usize| arguments[at + 1].parse().expect("--python takes a port");
     let python = arguments.iter().position(|argument| argument == "--python").map(port);
     let runs = std::env::var("FOGFUN_BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let endpoint = TrivialEndpoint::start();
+    let only = arguments.iter().position(|argument| argument == "--batch").map(|at| &arguments[at + 1]);
+    for load in LOADS {
+        if only.is_none_or(|batch| *batch == load.batch.to_string()) {
+            in_process(&endpoint, load, runs);
+        }
+    }
+    if only.is_some() {
+        return;
+    }
     let trivial = rig::http::serve_functions(|| {
         Endpoint::new(|_| Some(Box::new(count)), vec![("count", i64::TYPENAME)])
     });
@@ -66,6 +75,44 @@ fn main() {
         throughput("Python", port, runs);
         latency(port, runs);
     }
+}
+
+fn in_process(endpoint: &TrivialEndpoint, load: CallLoad, runs: usize) {
+    let (mut of_node, mut of_bare) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let (figures, requests) = node::run(endpoint, load);
+        of_node.push(figures);
+        of_bare.push(bare::run(endpoint, load, &requests));
+    }
+    println!(
+        "at most {} invocations a call, without sockets but the client's, medians of {runs}:",
+        load.batch
+    );
+    for (name, figures) in [("node", &of_node), ("bare", &of_bare)] {
+        let of = |field: fn(&Figures) -> f64| median(&mut figures.iter().map(field).collect::<Vec<_>>());
+        println!(
+            "  {name}: {:.0} invocations/s, {:.0} calls/s, {:.2} invocations a call, {:.0} B out and {:.0} B in an invocation; \
+             {:.2} µs of its thread each, {:.2} of a CPU, the endpoint {:.2}",
+            of(|run| run.invocations_per_second),
+            of(|run| run.calls_per_second),
+            of(|run| run.invocations_per_call),
+            of(|run| run.bytes_sent),
+            of(|run| run.bytes_received),
+            of(|run| run.own_micros),
+            of(|run| run.own_share),
+            of(|run| run.endpoint_share),
+        );
+    }
+    let ratios = |of: fn(&Figures, &Figures) -> f64| -> Vec<f64> {
+        of_node.iter().zip(&of_bare).map(|(node, bare)| of(node, bare)).collect()
+    };
+    let speeds = ratios(|node, bare| node.invocations_per_second / bare.invocations_per_second);
+    let mut times = ratios(|node, bare| bare.own_micros / node.own_micros);
+    println!(
+        "  ratio {:.2}, of time on a CPU {:.2} (all: {speeds:.2?})",
+        median(&mut speeds.clone()),
+        median(&mut times)
+    );
 }
 
 fn throughput(name: &str, port: u16, runs: usize) {
@@ -113,12 +160,6 @@ fn latency(port: u16, runs: usize) {
 
 /// Calls a second of the client alone, with as many under way as the node's board allows, and bytes of both bodies of one.
 fn bare_calls(port: u16) -> (f64, f64) {
-    let yaml = format!(
-        "kind: io.statefun.endpoints.v2/http\nspec: {{functions: bench/*, urlPathTemplate: \"http://127.0.0.1:{port}/\"}}\n"
-    );
-    let specification = Specification::parse("module.yaml", &yaml, &|_| None).unwrap();
-    let endpoints = specification.with_board(&Board::default()).unwrap().endpoints;
-    let (window, url) = (endpoints[0].transport.pool_size, endpoints[0].url.url(&OUT).unwrap());
     let target = Address::new(TypeName::from_static("bench/count"), "500").unwrap();
     let state = StateValue {
         typename: i64::TYPENAME.into(),
@@ -129,42 +170,13 @@ fn bare_calls(port: u16) -> (f64, f64) {
     let argument = TypedValue::from("1234567890123");
     let letter = Letter { caller: None, argument, headers: None };
     let body = encode_request(&target, [("count", Some(&state))].into_iter(), std::iter::once(&letter));
-    let executor = Rc::new(smol::LocalExecutor::new());
-    let inbox: Arc<Inbox<Event>> = Arc::default();
-    let mut client = HttpClient::new(endpoints, &executor, Arc::clone(&inbox));
-    let call = |number| Call {
-        number: CallNumber(number),
-        endpoint: EndpointIndex(0),
-        url: Arc::clone(&url),
-        body: body.clone(),
-    };
-    let (mut made, mut ended, mut begin, mut bytes) = (0, 0, Instant::now(), 0);
-    let drive = async {
-        let mut events = VecDeque::new();
-        while ended < WARM_UP + RECORDS {
-            while made - ended < u64::from(window) && made < WARM_UP + RECORDS {
-                made += 1;
-                client.call(WorkerIndex(0), call(made));
-            }
-            poll_fn(|context| if inbox.is_ready(context.waker()) { Poll::Ready(()) } else { Poll::Pending })
-                .await;
-            inbox.take(&mut events);
-            for event in events.drain(..) {
-                let Event::Called { outcome: CallOutcome::Answered { status: 200, body: reply, .. }, .. } =
-                    event
-                else {
-                    panic!("{event:?}");
-                };
-                bytes = body.len() + reply.len();
-                ended += 1;
-                if ended == WARM_UP {
-                    begin = Instant::now();
-                }
-            }
-        }
-    };
-    smol::block_on(executor.run(drive));
-    (RECORDS as f64 / begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64(), bytes as f64)
+    let (mut begin, mut rate, mut bytes) = (None, 0.0, 0);
+    bare::ask(port, &[body.clone()], WARM_UP, RECORDS, |_, reply_bytes| {
+        let begin = begin.get_or_insert_with(Instant::now);
+        rate = RECORDS as f64 / begin.elapsed().as_secs_f64();
+        bytes = body.len() + reply_bytes;
+    });
+    (rate, bytes as f64)
 }
 
 fn median(values: &mut [f64]) -> f64 {

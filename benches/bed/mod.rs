@@ -25,6 +25,7 @@ use fogfun::mqtt::codec::{ConnAck, Packet, PublishRef, write, write_publish};
 use fogfun::mqtt::config::{Protocol, Qos};
 use fogfun::mqtt::session::{ConnectionNumber, SessionInput, SessionStart};
 use fogfun::node::{Node, NodeConfig, NodeInput, NodeOutput};
+use fogfun::remote::call::{Call, CallNumber, CallOutcome};
 use fogfun::store::{Store, StoreCommand, StoreEvent, StoreLimits};
 use fogfun::worker::io::{SessionIndex, WorkerIndex, WorkerInput, WorkerOutput};
 use fogfun::worker::{Notes, Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
@@ -77,6 +78,8 @@ pub struct Bed {
     now: Instant,
     is_real_time: bool,
     pub counts: Counts,
+    /// What workers want called, to be taken by whoever has a client.
+    pub calls: Vec<(WorkerIndex, Call)>,
 }
 
 /// Links functions to a `module.yaml`.
@@ -97,6 +100,16 @@ pub fn store_limits(board: &Board) -> StoreLimits {
 impl Bed {
     /// Opens a directory and starts.
     pub fn start(directory: &Path, application: Arc<Application>, plan: &Plan) -> Self {
+        Self::start_with(directory, application, plan, || {})
+    }
+
+    /// The same; the store's thread says with `rouse` that it has something to tell.
+    pub fn start_with(
+        directory: &Path,
+        application: Arc<Application>,
+        plan: &Plan,
+        rouse: impl Fn() + Send + 'static,
+    ) -> Self {
         let board = Board::default();
         let (base, reader) = LmdbBase::open(&directory.join("base"), 17_179_869_184).unwrap();
         let disk = FileDisk::open(&directory.join("log")).unwrap();
@@ -142,7 +155,7 @@ impl Bed {
         Self {
             workers,
             node: Node::new(config, now),
-            store: if plan.is_real_time { on_thread(store) } else { StoreSide::Here(Box::new(store)) },
+            store: if plan.is_real_time { on_thread(store, rouse) } else { StoreSide::Here(Box::new(store)) },
             application,
             connections: vec![None; sessions],
             answers: vec![BytesMut::new(); sessions],
@@ -150,6 +163,7 @@ impl Bed {
             now,
             is_real_time: plan.is_real_time,
             counts: Counts::default(),
+            calls: Vec::new(),
         }
     }
 
@@ -161,11 +175,27 @@ impl Bed {
         self.now = now;
     }
 
-    /// Gives every part a turn; `invocations_max` a worker.
-    pub fn turn(&mut self, invocations_max: usize) {
+    /// What [`now`](Self::now) will be at the next turn, in real time.
+    pub fn wall_now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.clock.elapsed().as_micros()).unwrap())
+    }
+
+    /// When a turn is due though nothing comes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let workers = self.workers.iter().filter_map(Worker::poll_timeout);
+        workers.chain(self.node.poll_timeout()).min()
+    }
+
+    /// A call ended.
+    pub fn called(&mut self, worker: WorkerIndex, call: CallNumber, outcome: CallOutcome) {
+        self.workers[worker.0].handle_input(self.now, WorkerInput::Called { call, outcome });
+        self.drain();
+    }
+
+    /// Gives every part a turn; `invocations_max` a worker. Is there more to do at once?
+    pub fn turn(&mut self, invocations_max: usize) -> bool {
         if self.is_real_time {
-            let passed = u64::try_from(self.clock.elapsed().as_micros()).unwrap();
-            self.now = Instant::from_micros(passed);
+            self.now = self.wall_now();
         }
         let now = self.now;
         if let StoreSide::Thread(_, events) = &self.store
@@ -179,16 +209,18 @@ impl Bed {
                 self.receive(session, bytes);
             }
         }
+        let mut is_runnable = false;
         for worker in 0..self.workers.len() {
             if self.workers[worker].poll_timeout().is_some_and(|due| due <= now) {
                 self.workers[worker].handle_timeout(now);
             }
-            self.workers[worker].run(now, invocations_max);
+            is_runnable |= self.workers[worker].run(now, invocations_max);
         }
         if self.node.poll_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now);
         }
         self.drain();
+        is_runnable || self.answers.iter().any(|bytes| !bytes.is_empty())
     }
 
     /// Hands bytes of the broker to a session.
@@ -299,6 +331,7 @@ impl Bed {
             WorkerOutput::Transmit { session, bytes, .. } => {
                 answer(&bytes, &mut self.answers[session.0], &mut self.counts);
             }
+            WorkerOutput::Call(call) => self.calls.push((worker, call)),
             WorkerOutput::Event { kind, text } => {
                 self.counts.events += 1;
                 if self.counts.events < 10 {
@@ -307,7 +340,6 @@ impl Bed {
             }
             WorkerOutput::Close { .. }
             | WorkerOutput::Read { .. }
-            | WorkerOutput::Call(_)
             | WorkerOutput::Operate { .. }
             | WorkerOutput::Taken { .. }
             | WorkerOutput::Replied { .. }
@@ -318,7 +350,7 @@ impl Bed {
     }
 }
 
-fn on_thread(mut store: Store<FileDisk, LmdbBase>) -> StoreSide {
+fn on_thread(mut store: Store<FileDisk, LmdbBase>, rouse: impl Fn() + Send + 'static) -> StoreSide {
     let (commands, taken) = channel();
     let (told, events) = channel();
     std::thread::spawn(move || {
@@ -326,6 +358,7 @@ fn on_thread(mut store: Store<FileDisk, LmdbBase>) -> StoreSide {
             if told.send(store.handle(command)).is_err() {
                 return;
             }
+            rouse();
         }
     });
     StoreSide::Thread(commands, events)

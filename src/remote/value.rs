@@ -9,6 +9,8 @@
 //!
 //! Bytes are copied out of a body, never shared with it: a counter that outlives a reply must not hold all of the reply.
 
+use smol_str::SmolStrBuilder;
+
 use crate::address::{Address, NameError, TypeName};
 use crate::limits::{FUNCTION_TYPE_BYTES_MAX, ID_BYTES_MAX};
 use crate::payload::Payload;
@@ -163,7 +165,12 @@ impl<'a> WireAddress<'a> {
             let name = format!("{}/{}", clipped(namespace), clipped(name));
             return Err(NameError::TooLong { name, bytes_max: FUNCTION_TYPE_BYTES_MAX });
         }
-        TypeName::parse(&format!("{namespace}/{name}"))
+        // Without an allocation if it is as short as most are.
+        let mut text = SmolStrBuilder::new();
+        for part in [namespace, "/", name] {
+            text.push_str(part);
+        }
+        TypeName::parse(&text.finish())
     }
 
     /// For a sentence, whatever it is.

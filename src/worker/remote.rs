@@ -14,7 +14,7 @@
 //!
 //! Source: StateFun's `RequestReplyFunction`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub(crate) struct Remote {
     types: Vec<RemoteType>,
     gates: Vec<UrlGate>,
     /// Addresses with a batch that is not finished.
-    batches: BTreeMap<InstanceIndex, Batch>,
+    batches: HashMap<InstanceIndex, Batch, FixedState>,
     calls: HashMap<CallNumber, InstanceIndex, FixedState>,
     calls_made: u64,
 }

@@ -174,7 +174,7 @@ impl Endpoint {
 
 /// StateFun's headers, where the user has no own of that name.
 fn headers(config: &EndpointConfig) -> Result<Headers, String> {
-    let mut own = HeaderMap::new();
+    let mut own = HeaderMap::with_capacity(config.transport.headers.len() + HEADERS_ROOM);
     for (name, value) in &config.transport.headers {
         let wrong = || format!("the header `{name}` cannot be sent");
         let mut value = HeaderValue::from_str(&value.0).map_err(|_| wrong())?;
@@ -185,7 +185,7 @@ fn headers(config: &EndpointConfig) -> Result<Headers, String> {
         }
         own.append(name, value);
     }
-    let mut strangers = HeaderMap::new();
+    let mut strangers = HeaderMap::with_capacity(HEADERS_ROOM);
     let keep = if config.transport.pool_ttl.is_zero() { "close" } else { "keep-alive" };
     for (name, value) in STATEFUN_HEADERS.into_iter().chain([("connection", keep)]) {
         strangers.insert(name, HeaderValue::from_static(value));
@@ -201,6 +201,9 @@ const STATEFUN_HEADERS: [(&str, &str); 4] = [
     ("accept-encoding", "gzip,deflate"),
     ("user-agent", "statefun"),
 ];
+
+/// StateFun's headers, `connection`, `host` and `content-length`, so that a request need not make its map larger.
+const HEADERS_ROOM: usize = STATEFUN_HEADERS.len() + 3;
 
 /// What says where a message ends is ours to say.
 const FRAMING_HEADERS: [&str; 6] =
