@@ -114,7 +114,7 @@ impl Drive<'_> {
             self.call();
             if more {
                 smol::future::yield_now().await;
-            } else {
+            } else if !is_done(self) {
                 self.wait().await;
             }
         }
