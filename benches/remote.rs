@@ -171,7 +171,7 @@ fn bare_calls(port: u16) -> (f64, f64) {
     let letter = Letter { caller: None, argument, headers: None };
     let body = encode_request(&target, [("count", Some(&state))].into_iter(), std::iter::once(&letter));
     let (mut begin, mut rate, mut bytes) = (None, 0.0, 0);
-    bare::ask(port, &[body.clone()], WARM_UP, RECORDS, |_, reply_bytes| {
+    bare::ask(port, std::slice::from_ref(&body), WARM_UP, RECORDS, |_, reply_bytes| {
         let begin = begin.get_or_insert_with(Instant::now);
         rate = RECORDS as f64 / begin.elapsed().as_secs_f64();
         bytes = body.len() + reply_bytes;
