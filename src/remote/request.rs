@@ -77,7 +77,7 @@ fn put_invocation(letter: &Letter, out: &mut Vec<u8>) {
     argument.put(out);
 }
 
-/// Room made for a request, in bytes (measured: less has it moved as it grows, more is seldom needed).
+/// Room made for a request, in bytes (chosen: less has it moved as it grows, more is seldom needed).
 const REQUEST_BYTES_FIRST: usize = 1_024;
 
 /// Two bytes of tag and ten of length at most.
