@@ -81,13 +81,28 @@ fn a_second_sigterm_ends_at_once() {
     drop(publish(rig.pace(5_000), script));
     wait_until("records flow", PATIENCE, || 200 < rig.subscriber.count());
     // A broker that answers nothing keeps handshakes open, which a stop waits for.
-    rig.broker.freeze();
+    wait_until("the broker owes an answer", PATIENCE, || {
+        rig.broker.freeze();
+        let owes = 0 < handshakes_open(&rig.node.status().0);
+        if !owes {
+            rig.broker.thaw();
+        }
+        owes
+    });
     rig.node.ask_to_stop();
     assert!(rig.node.wait_end(Duration::from_millis(300)).is_none(), "{}", rig.node.log_tail());
     rig.node.ask_to_stop();
     let ended = rig.node.wait_end(Duration::from_secs(1)).expect("the second ends it");
     assert_eq!(ended.code(), Some(1), "{}", rig.node.log_tail());
     std::mem::forget(rig.subscriber);
+}
+
+/// Records that a session has sent or taken in and whose handshakes are not finished.
+fn handshakes_open(status: &serde_json::Value) -> u64 {
+    let workers = status["workers"].as_array().unwrap().iter();
+    let sessions = workers.flat_map(|worker| worker["sessions"].as_array().unwrap());
+    let count = |session: &serde_json::Value, name: &str| session[name].as_u64().unwrap();
+    sessions.map(|session| count(session, "outbox_in_flight") + count(session, "accepted_unfinished")).sum()
 }
 
 #[test]
