@@ -3,7 +3,7 @@
 //! Order: letters by arrival number, unsent messages by number, then anything new. State is never scanned; letters that only the
 //! base holds stay there until their turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -30,8 +30,12 @@ use super::operations::{self, Operation};
 use super::{Notes, REPLAYED, SESSION_TYPE, Worker, WorkerStart, session_address, session_owner};
 
 /// What the log said of things that need the base to be whole.
+///
+/// A delete is kept only where it hides what the base holds: else a start would hold every record and message that the log has seen.
 #[derive(Default, Debug)]
 pub(crate) struct Replayed {
+    /// The base's keys of [`READ_WHOLE`]; read at the first delete.
+    in_base: Option<BTreeSet<Vec<u8>>>,
     /// Session kinds: the newest of each key.
     sessions: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     counters: BTreeMap<KeyGroup, u64>,
@@ -65,16 +69,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             return Ok(());
         }
         let epoch = REPLAYED;
+        let hides = value.is_none() && self.is_in_base(&key, bytes)?;
         let replayed = &mut self.replayed;
         match key {
             Key::Session { .. } | Key::Progress { .. } | Key::Outbox { .. } | Key::Accepted { .. } => {
-                let value = value.map(<[u8]>::to_vec);
-                match replayed.sessions.get_mut(bytes) {
-                    Some(newest) => *newest = value,
-                    None => {
-                        replayed.sessions.insert(bytes.to_vec(), value);
-                    }
-                }
+                replace(&mut replayed.sessions, bytes.to_vec(), value.map(<[u8]>::to_vec), hides);
             }
             Key::Counter { group } => {
                 let next = value.and_then(decode_counter).ok_or_else(damaged)?;
@@ -83,24 +82,24 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             Key::Mailbox { id, function_type, arrival } => {
                 let address = address_of(function_type, id).ok_or_else(damaged)?;
                 let letter = decoded(value, decode_letter).ok_or_else(damaged)?;
-                self.replay_letter(address, arrival, letter);
+                self.replay_letter(address, arrival, letter, hides);
             }
             Key::Unsent { group, number } => {
                 let unsent = decoded(value, decode_unsent).ok_or_else(damaged)?;
-                replayed.unsent.insert((group, number), unsent);
+                replace(&mut replayed.unsent, (group, number), unsent, hides);
             }
             Key::Delayed { due_ms, id, function_type, number } => {
                 let place = Place { due_ms, number, group: key.group() };
                 let sender = address_of(function_type, id).ok_or_else(damaged)?;
                 let delayed = decoded(value, |value| read_delayed(&sender, value)).ok_or_else(damaged)?;
-                replayed.delayed.insert(place, delayed);
+                replace(&mut replayed.delayed, place, delayed, hides);
             }
             Key::AsyncOperation { id, function_type, number } => {
                 let place = operations::Place { group: key.group(), number };
                 let address = address_of(function_type, id).ok_or_else(damaged)?;
                 let operation =
                     decoded(value, |value| read_operation(&address, value)).ok_or_else(damaged)?;
-                replayed.operations.insert(place, operation);
+                replace(&mut replayed.operations, place, operation, hides);
             }
             Key::Token { .. } => {}
             Key::Seen { .. } | Key::DeadLetter { .. } => self.overlay.replay(bytes, value, epoch),
@@ -158,9 +157,35 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         group.worker(self.config.workers) == self.config.index.0
     }
 
-    fn replay_letter(&mut self, address: Address, arrival: u64, letter: Option<Letter>) {
+    /// Does the base hold this key, of what a start reads whole?
+    fn is_in_base(&mut self, key: &Key<'_>, bytes: &[u8]) -> Result<bool, BaseError> {
+        match key {
+            Key::Mailbox { function_type, .. } if *function_type == SESSION_TYPE.as_str() => {
+                return self.base.get(bytes, &mut self.scratch);
+            }
+            Key::Mailbox { .. } | Key::Counter { .. } | Key::State { .. } => return Ok(false),
+            Key::Token { .. } | Key::Seen { .. } | Key::DeadLetter { .. } => return Ok(false),
+            Key::Session { .. } | Key::Progress { .. } | Key::Outbox { .. } | Key::Accepted { .. } => {}
+            Key::Unsent { .. } | Key::Delayed { .. } | Key::AsyncOperation { .. } => {}
+        }
+        if self.replayed.in_base.is_none() {
+            let mut keys = BTreeSet::new();
+            for group in self.groups_behind(&[]) {
+                for kind in READ_WHOLE {
+                    scan(&self.base, &kind_prefix(group, kind), |key, _| {
+                        keys.insert(key.to_vec());
+                        Some(())
+                    })?;
+                }
+            }
+            self.replayed.in_base = Some(keys);
+        }
+        Ok(self.replayed.in_base.as_ref().is_some_and(|keys| keys.contains(bytes)))
+    }
+
+    fn replay_letter(&mut self, address: Address, arrival: u64, letter: Option<Letter>, hides: bool) {
         if *address.function_type() == SESSION_TYPE {
-            self.replayed.session_letters.insert((address, arrival), letter);
+            replace(&mut self.replayed.session_letters, (address, arrival), letter, hides);
             return;
         }
         let (at, is_new) = self.instances.find_or_insert(&address);
@@ -315,14 +340,19 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                     Some(())
                 })?;
             }
-            for (key, value) in &self.replayed.sessions {
-                match Key::decode(key) {
+            // Given up as they are taken, so that there are never two of all.
+            let mut others = BTreeMap::new();
+            for (bytes, value) in std::mem::take(&mut self.replayed.sessions) {
+                match Key::decode(&bytes) {
                     Some(key) if session_of(&key) == Some(address.id()) => {
-                        recovered.take(&key, value.as_deref())
+                        recovered.take(&key, value.as_deref());
                     }
-                    _ => {}
+                    _ => {
+                        others.insert(bytes, value);
+                    }
                 }
             }
+            self.replayed.sessions = others;
             let seed = self.config.seed ^ KeyGroup::of(address.id()).number() as u64;
             let session = Session::new(Arc::clone(config), recovered, start, seed);
             self.sessions.push(OwnedSession {
@@ -366,6 +396,15 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
                 self.tell_outcome(now, place, operation, OperationOutcome::Unknown);
             }
         }
+    }
+}
+
+/// What the log says last of a key: a value, or that it is gone, which is kept if it `hides` what the base holds.
+fn replace<K: Ord, V>(map: &mut BTreeMap<K, Option<V>>, key: K, value: Option<V>, hides: bool) {
+    if value.is_some() || hides {
+        map.insert(key, value);
+    } else {
+        map.remove(&key);
     }
 }
 
@@ -419,3 +458,14 @@ fn session_of<'a>(key: &Key<'a>) -> Option<&'a str> {
         _ => None,
     }
 }
+
+/// Kinds of which a start reads all that there is, in base and log; letters for sessions are looked up one by one.
+const READ_WHOLE: [Kind; 7] = [
+    Kind::Session,
+    Kind::Progress,
+    Kind::Outbox,
+    Kind::Accepted,
+    Kind::Unsent,
+    Kind::Delayed,
+    Kind::AsyncOperation,
+];
