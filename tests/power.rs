@@ -347,7 +347,13 @@ fn has_ended(trace: &Path, process: u32) -> bool {
     let from = length - tail.len() as u64;
     file.read_exact_at(&mut tail, from).unwrap();
     let tail = String::from_utf8_lossy(&tail).into_owned();
-    tail.ends_with("+++\n") && tail.contains(&format!("{process} +++ "))
+    // strace pads short numbers: `812   +++ exited with 0 +++`.
+    let is_its_end = |line: &str| {
+        line.split_once(' ').is_some_and(|(thread, rest)| {
+            thread == process.to_string() && rest.trim_start().starts_with("+++ ")
+        })
+    };
+    tail.ends_with("+++\n") && tail.lines().any(is_its_end)
 }
 
 /// A directory in memory where there is one: what is cut is in the files, not in the file system under them.
