@@ -194,15 +194,7 @@ impl Rig {
     }
 
     fn publish(&self, records: Vec<ToPublish>) {
-        let pace = Pace {
-            port: self.broker.port,
-            version: Version::Mqtt5,
-            client_id: "publisher".to_owned(),
-            qos: Qos::ExactlyOnce,
-            per_second: 10_000,
-            window: 500,
-            allowance: None,
-        };
+        let pace = Pace::new(self.broker.port, 10_000);
         publish(pace, records).join().unwrap();
     }
 

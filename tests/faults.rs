@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::books;
 use support::module_yaml::ModuleYaml;
 use support::node::{self, Node, PATIENCE};
-use support::publisher::{ToPublish, publish};
+use support::publisher::publish;
 use support::subscriber::Subscriber;
-use support::trouble::{Rig, message};
+use support::trouble::{Rig, script};
 use support::wire::{Qos, Version};
 use support::{say, wait_until};
 
@@ -32,24 +31,6 @@ fn with_keep_alive(module: String) -> String {
     let short = format!("keepAlive: {} s\n", KEEP_ALIVE.as_secs());
     let module = module.replace("clientId: counting-in\n", &format!("clientId: counting-in\n  {short}"));
     module.replace("clientId: counting-out\n", &format!("clientId: counting-out\n  {short}"))
-}
-
-/// Messages in turn to ten ids, padded to `bytes`, and how many records each topic must get.
-fn script(messages: u64, bytes: usize) -> (Vec<ToPublish>, BTreeMap<String, u64>) {
-    let mut expected = BTreeMap::new();
-    let script = (0..messages).map(|index| {
-        let (id, number) = (index % 10, 1 + index / 10);
-        *expected.entry(format!("out/{id}")).or_insert(0) += 1;
-        message(&id.to_string(), &format!("{number:<bytes$}"))
-    });
-    (script.collect(), expected)
-}
-
-fn assert_right(rig: &Rig, expected: &BTreeMap<String, u64>) {
-    let count = usize::try_from(expected.values().sum::<u64>()).unwrap();
-    let records = rig.subscriber.wait_for(count, PATIENCE, Duration::from_millis(500));
-    let verdict = books::check(&records, expected);
-    assert!(verdict.is_ok(), "{}\n{}", verdict.unwrap_err(), rig.node.log_tail());
 }
 
 fn wait_flow(rig: &Rig) {
@@ -68,7 +49,7 @@ fn a_node_that_stands_still_longer_than_its_keep_alive_goes_on() {
     std::thread::sleep(STANDSTILL);
     rig.node.thaw();
     publishing.join().unwrap();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
     for session in ["counting/in", "counting/out"] {
         assert_eq!(rig.session(session)["incarnation"], 1, "the broker kept the session");
     }
@@ -88,7 +69,7 @@ fn a_broker_that_stands_still_longer_than_the_keep_alive_is_left_and_found_again
     });
     rig.broker.thaw();
     publishing.join().unwrap();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
 }
 
 #[test]
@@ -150,7 +131,7 @@ fn a_card_that_becomes_read_only_is_a_state_and_the_next_start_has_all() {
     card.become_writable();
     rig.node.start();
     publishing.join().unwrap();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
     rig.node.stop();
 }
 
@@ -199,7 +180,7 @@ fn a_start_on_a_full_disk_is_refused_and_loses_nothing() {
     }
     std::fs::remove_file(&filler).unwrap();
     rig.node.start();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
     let (status, code) = rig.node.status();
     assert_eq!(code, Some(0), "{status}");
     rig.node.stop();

@@ -7,37 +7,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use support::books;
 use support::connection::Connection;
 use support::node::PATIENCE;
-use support::publisher::{Pace, Published, ToPublish, publish};
-use support::trouble::{Rig, message, session_in};
+use support::publisher::{Pace, Published, publish};
+use support::trouble::{Rig, message, script, session_in, sessions};
 use support::wait_until;
 use support::wire::{self, Publish, Qos, Received, Version};
 
 /// Quick tries, and an endless loop is one soon.
 const HASTY: &str = "attempts_max = 3\nretry_first_ms = 10\nretry_max_ms = 20\ninvocation_max_ms = 500\n";
-
-/// Messages in turn to ten ids, padded to `bytes`, and how many records each topic must get.
-fn script(messages: u64, bytes: usize) -> (Vec<ToPublish>, BTreeMap<String, u64>) {
-    let mut expected = BTreeMap::new();
-    let script = (0..messages).map(|index| {
-        let (id, number) = (index % 10, 1 + index / 10);
-        *expected.entry(format!("out/{id}")).or_insert(0) += 1;
-        message(&id.to_string(), &format!("{number:<bytes$}"))
-    });
-    (script.collect(), expected)
-}
-
-fn assert_right(rig: &Rig, expected: &BTreeMap<String, u64>) {
-    let count = usize::try_from(expected.values().sum::<u64>()).unwrap();
-    let records = rig.subscriber.wait_for(count, PATIENCE, Duration::from_millis(500));
-    let verdict = books::check(&records, expected);
-    assert!(verdict.is_ok(), "{}\n{}", verdict.unwrap_err(), rig.node.log_tail());
-}
 
 fn joined(publishing: std::thread::JoinHandle<Published>) -> Published {
     publishing.join().unwrap()
@@ -57,7 +37,7 @@ fn a_stop_under_load_ends_in_time_and_repeats_nothing() {
         rig.node.start();
     }
     joined(publishing);
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
 }
 
 #[test]
@@ -71,7 +51,7 @@ fn a_backlog_many_times_the_receive_maximum_is_taken_in() {
     let (script, expected) = script(3_000, 0);
     joined(publish(rig.pace(10_000), script));
     rig.node.start();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
 }
 
 #[test]
@@ -99,10 +79,10 @@ fn a_second_sigterm_ends_at_once() {
 
 /// Records that a session has sent or taken in and whose handshakes are not finished.
 fn handshakes_open(status: &serde_json::Value) -> u64 {
-    let workers = status["workers"].as_array().unwrap().iter();
-    let sessions = workers.flat_map(|worker| worker["sessions"].as_array().unwrap());
     let count = |session: &serde_json::Value, name: &str| session[name].as_u64().unwrap();
-    sessions.map(|session| count(session, "outbox_in_flight") + count(session, "accepted_unfinished")).sum()
+    sessions(status)
+        .map(|session| count(session, "outbox_in_flight") + count(session, "accepted_unfinished"))
+        .sum()
 }
 
 #[test]
@@ -217,7 +197,7 @@ fn a_full_disk_is_a_state_that_ends_by_itself() {
     assert_eq!(rig.subscriber.count(), received, "what is not durable is not told");
     std::fs::remove_file(&filler).unwrap();
     joined(publishing);
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
     assert!(latched(&rig).is_null(), "{}", latched(&rig));
     rig.node.stop();
 }
@@ -265,7 +245,7 @@ fn another_number_of_workers_finds_the_same_data() {
         wait_until("all is answered", PATIENCE, || 30 * (round + 1) <= rig.subscriber.count());
     }
     let expected = (0..30).map(|id| (format!("out/{id}"), 3)).collect();
-    assert_right(&rig, &expected);
+    rig.assert_right(&expected);
 }
 
 #[test]

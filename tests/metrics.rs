@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use support::module_yaml;
 use support::mosquitto::{Mosquitto, Tuning};
 use support::node::{Node, PATIENCE};
 use support::publisher::{Pace, ToPublish, publish};
@@ -21,28 +22,16 @@ const PREFIX: &str = "$fogfun/kitchen/";
 const RECEIVED: &str = "$fogfun/kitchen/fogfun_session_received_total/a/in";
 
 fn module(port: u16, protocol: &str) -> String {
-    format!(
-        "kind: fogfun.mqtt.v1/ingress\n\
-         spec:\n  \
-           id: a/in\n  \
-           address: mqtt://127.0.0.1:{port}\n  \
-           topics:\n    \
-             - topic: in/{{id}}\n      \
-               format: text\n      \
-               targets: [a/f]\n\
-         ---\n\
-         kind: io.statefun.endpoints.v2/http\n\
-         spec:\n  \
-           functions: a/*\n  \
-           urlPathTemplate: http://127.0.0.1:9/f\n\
-         ---\n\
+    let metrics = format!(
+        "---\n\
          kind: fogfun.metrics.v1/mqtt\n\
          spec:\n  \
            address: mqtt://127.0.0.1:{port}\n  \
            protocol: {protocol}\n  \
            node: kitchen\n  \
            interval: 1 s\n"
-    )
+    );
+    module_yaml::quiet(port) + &metrics
 }
 
 fn node(module: &str) -> Node {
@@ -87,15 +76,7 @@ fn told(protocol: &str) {
         payload: "x".into(),
         properties: Vec::new(),
     };
-    let pace = Pace {
-        port: broker.port,
-        version: Version::Mqtt5,
-        client_id: "device".to_owned(),
-        qos: Qos::ExactlyOnce,
-        per_second: 50,
-        window: 100,
-        allowance: None,
-    };
+    let pace = Pace { client_id: "device".to_owned(), window: 100, ..Pace::new(broker.port, 50) };
     publish(pace, (0..200).map(of_script).collect()).join().unwrap();
     wait_until("the broker hears of all", PATIENCE, || last(&subscriber, RECEIVED).as_deref() == Some("200"));
     let (records, seconds) = (subscriber.records(), begin.elapsed().as_secs());

@@ -219,15 +219,7 @@ fn record() -> Option<Recording> {
     node.set_arguments(&["--board", board.to_str().unwrap()]);
     let root = node.data().parent().unwrap().to_owned();
     let subscriber = Subscriber::start(broker.port, Version::Mqtt5, "subscriber", "out/#", Qos::ExactlyOnce);
-    let pace = Pace {
-        port: broker.port,
-        version: Version::Mqtt5,
-        client_id: "publisher".to_owned(),
-        qos: Qos::ExactlyOnce,
-        per_second,
-        window: 200,
-        allowance: None,
-    };
+    let pace = Pace { window: 200, ..Pace::new(broker.port, per_second) };
     let messages = u64::from(per_second) * seconds;
     let mut publishing = None;
     let (mut events, mut disk) = (Vec::new(), Disk::new(None));

@@ -158,15 +158,7 @@ spec:
 }
 
 fn pace(port: u16) -> Pace {
-    Pace {
-        port,
-        version: Version::Mqtt5,
-        client_id: "publisher".to_owned(),
-        qos: Qos::ExactlyOnce,
-        per_second: 300,
-        window: 500,
-        allowance: None,
-    }
+    Pace::new(port, 300)
 }
 
 /// The n-th record of an id says n.

@@ -14,27 +14,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use support::module_yaml;
 use support::mosquitto::{Mosquitto, Tuning, free_port};
 use support::node::{Node, PATIENCE};
 use support::wait_until;
-
-fn module(port: u16) -> String {
-    format!(
-        "kind: fogfun.mqtt.v1/ingress\n\
-         spec:\n  \
-           id: a/in\n  \
-           address: mqtt://127.0.0.1:{port}\n  \
-           topics:\n    \
-             - topic: in/{{id}}\n      \
-               format: text\n      \
-               targets: [a/f]\n\
-         ---\n\
-         kind: io.statefun.endpoints.v2/http\n\
-         spec:\n  \
-           functions: a/*\n  \
-           urlPathTemplate: http://127.0.0.1:9/f\n"
-    )
-}
 
 /// What the service manager hears, in order, without `STATUS`.
 fn heard(socket: &UnixDatagram) -> String {
@@ -56,7 +39,8 @@ fn a_node_without_a_broker_is_ready_lives_reloads_and_stops() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let (broker, metrics) = (free_port(), free_port().to_string());
     let arguments = ["--metrics", &metrics, "--workers", "2"];
-    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(broker), &arguments);
+    let mut node =
+        Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module_yaml::quiet(broker), &arguments);
     assert_eq!(node.command(&["status", "--healthy"]).status.code(), Some(1), "nothing runs");
 
     node.start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1500000")]);
@@ -98,7 +82,7 @@ fn a_node_that_is_frozen_says_nothing() {
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(free_port()), &[]);
+    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module_yaml::quiet(free_port()), &[]);
     node.start_with(&[("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")]);
     // Before it is ready it has no ear for SIGTERM.
     while heard(&socket) != "READY=1" {}
@@ -114,7 +98,7 @@ fn a_node_that_is_frozen_says_nothing() {
 
 #[test]
 fn the_doctor_finds_the_broker_that_is_not_there() {
-    let node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(free_port()), &[]);
+    let node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module_yaml::quiet(free_port()), &[]);
     let output = node.command(&["doctor", node.module_path().to_str().unwrap(), "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{report}");
@@ -144,7 +128,7 @@ fn the_doctor_tells_a_tuned_mosquitto_from_one_as_installed() {
         [(Tuning::Tuned, "ok", "mosquitto version"), (Tuning::Stock, "warn", "takes 20 records under way")]
     {
         let Some(broker) = Mosquitto::start(tuning) else { return };
-        let node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(broker.port), &[]);
+        let node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module_yaml::quiet(broker.port), &[]);
         let output = node.command(&["doctor", node.module_path().to_str().unwrap(), "--json"]);
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let findings = report["findings"].as_array().unwrap();
@@ -156,7 +140,7 @@ fn the_doctor_tells_a_tuned_mosquitto_from_one_as_installed() {
 
 #[test]
 fn a_start_waits_a_little_for_whoever_reads_its_directory() {
-    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module(free_port()), &[]);
+    let mut node = Node::new(Path::new(env!("CARGO_BIN_EXE_fogfun")), &module_yaml::quiet(free_port()), &[]);
     node.start();
     node.stop();
     let lock = OpenOptions::new().write(true).open(node.data().join("log/lock")).unwrap();

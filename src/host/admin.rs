@@ -13,6 +13,7 @@ use std::time::Duration;
 use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use smol::{Async, LocalExecutor};
 
+use super::clients::serve_clients;
 use super::inbox::Inbox;
 use super::shell::Event;
 use crate::admin::{AdminReply, AdminRequest};
@@ -47,32 +48,14 @@ pub fn listen(
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let listener = Async::new(listener)?;
-    // Weak: a task that owned its executor would never be dropped, nor would the sockets.
-    let (inbox, spawner) = (Arc::clone(inbox), Rc::downgrade(executor));
-    let accept = async move {
-        let clients = Rc::new(());
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) if Rc::strong_count(&clients) <= CLIENTS_MAX => {
-                    let (inbox, place) = (Arc::clone(&inbox), Rc::clone(&clients));
-                    let serve = async move {
-                        // A client that went away is not our concern.
-                        let _gone = serve(stream, &inbox).await;
-                        drop(place);
-                    };
-                    if let Some(spawner) = spawner.upgrade() {
-                        spawner.spawn(serve).detach();
-                    }
-                }
-                Ok(_) => log::warn!("admin socket: more than {CLIENTS_MAX} clients"),
-                Err(error) => {
-                    log::warn!("admin socket: {error}");
-                    smol::Timer::after(Duration::from_secs(1)).await;
-                }
-            }
-        }
+    let inbox = Arc::clone(inbox);
+    let serve = move |stream| {
+        let inbox = Arc::clone(&inbox);
+        async move { serve(stream, &inbox).await }
     };
-    executor.spawn(accept).detach();
+    let accept = async move || listener.accept().await.map(|(stream, _)| stream);
+    let on_full = || log::warn!("admin socket: more than {CLIENTS_MAX} clients");
+    serve_clients("admin socket", CLIENTS_MAX, executor, accept, serve, on_full);
     Ok(())
 }
 

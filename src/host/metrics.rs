@@ -12,6 +12,7 @@ use std::time::Duration;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::{Async, LocalExecutor};
 
+use super::clients::serve_clients;
 use super::clock::Clock;
 use super::inbox::Inbox;
 use super::sensors;
@@ -65,36 +66,19 @@ fn listen(
 ) -> io::Result<()> {
     let listener = Async::<TcpListener>::bind(address)?;
     log::info!("metrics at http://{}/metrics", listener.get_ref().local_addr()?);
-    // Weak: a task that owned its executor would never be dropped, nor would the sockets.
-    let (inbox, spawner) = (Arc::clone(inbox), Rc::downgrade(executor));
-    let accept = async move {
-        let clients = Rc::new(());
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) if Rc::strong_count(&clients) <= CLIENTS_MAX => {
-                    let (inbox, place) = (Arc::clone(&inbox), Rc::clone(&clients));
-                    let serve = async move {
-                        let too_slow = async {
-                            smol::Timer::after(ANSWER_TIME_MAX).await;
-                            Err(io::ErrorKind::TimedOut.into())
-                        };
-                        // A client that went away, or is slow, is not our concern.
-                        let _gone = smol::future::or(serve(&stream, &inbox), too_slow).await;
-                        drop(place);
-                    };
-                    if let Some(spawner) = spawner.upgrade() {
-                        spawner.spawn(serve).detach();
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    log::warn!("metrics: {error}");
-                    smol::Timer::after(Duration::from_secs(1)).await;
-                }
-            }
+    let inbox = Arc::clone(inbox);
+    let serve = move |stream| {
+        let inbox = Arc::clone(&inbox);
+        async move {
+            let too_slow = async {
+                smol::Timer::after(ANSWER_TIME_MAX).await;
+                Err(io::ErrorKind::TimedOut.into())
+            };
+            smol::future::or(serve(&stream, &inbox), too_slow).await
         }
     };
-    executor.spawn(accept).detach();
+    let accept = async move || listener.accept().await.map(|(stream, _)| stream);
+    serve_clients("metrics", CLIENTS_MAX, executor, accept, serve, || {});
     Ok(())
 }
 

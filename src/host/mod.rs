@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod base;
+mod clients;
 pub mod clock;
 pub mod examine;
 pub mod failpoint;

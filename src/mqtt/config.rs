@@ -212,3 +212,8 @@ pub struct EgressConfig {
     /// How a typed value becomes a payload.
     pub format: Format,
 }
+
+/// A setting as the machines count time.
+pub(super) fn ticks(duration: Duration) -> embassy_time::Duration {
+    embassy_time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4))
+}

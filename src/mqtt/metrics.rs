@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use embassy_time::{Duration, Instant};
 
 use super::codec::{self, Connect, Packet, PublishRef, Will};
-use super::config::{MetricsConfig, Qos};
+use super::config::{MetricsConfig, Qos, ticks};
 use super::reconnect::Backoff;
 
 /// Values of one node at most, the first by topic; further ones are left out and counted. Some 150 KiB of memory here, and as many
@@ -353,10 +353,6 @@ impl Connected {
 #[must_use]
 pub fn client_id(config: &MetricsConfig, node: &str) -> String {
     config.client_id.clone().unwrap_or_else(|| format!("fogfun-metrics-{node}"))
-}
-
-fn ticks(duration: std::time::Duration) -> Duration {
-    Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use embassy_time::{Duration, Instant};
 
 use super::codec::{self, ConnAck, Connect, Packet, Publish, RECEIVE_MAXIMUM_V311};
-use super::config::{Protocol, Qos, Role, SessionConfig};
+use super::config::{Protocol, Qos, Role, SessionConfig, ticks};
 use super::inbound::{Inbound, Verdict};
 pub use super::io::{
     ConnectionNumber, MessageId, OutboxRecord, ReceivedPublish, SessionEvent, SessionInput, SessionOutput,
@@ -155,7 +155,7 @@ impl Session {
             held: VecDeque::new(),
             aliases: Vec::new(),
             last_topic: None,
-            keep_alive: duration(config.keep_alive),
+            keep_alive: ticks(config.keep_alive),
             last_sent: Instant::MIN,
             ping_sent: None,
             stopping: None,
@@ -485,10 +485,6 @@ impl Session {
         self.wire.connection = None;
         self.wire.outputs.push_back(SessionOutput::Stopped);
     }
-}
-
-fn duration(duration: std::time::Duration) -> Duration {
-    Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4))
 }
 
 /// Topic aliases that the broker may use (each costs a pointer; names are shared).

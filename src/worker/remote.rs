@@ -49,7 +49,7 @@ pub(crate) struct Remote {
     types: Vec<RemoteType>,
     gates: Vec<UrlGate>,
     /// Addresses with a batch that is not finished.
-    batches: HashMap<InstanceIndex, Batch, FixedState>,
+    batches: Batches,
     calls: HashMap<CallNumber, InstanceIndex, FixedState>,
     calls_made: u64,
 }
@@ -82,6 +82,8 @@ struct UrlGate {
     gate: Gate<InstanceIndex>,
     last_error: Option<String>,
 }
+
+type Batches = HashMap<InstanceIndex, Batch, FixedState>;
 
 /// What an address asks for.
 #[derive(Debug)]
@@ -142,12 +144,8 @@ impl Remote {
         self.gates.len() - 1
     }
 
-    /// The batch of an address that asks, is held, waits or is answered.
     fn batch(&mut self, at: InstanceIndex) -> &mut Batch {
-        match self.batches.get_mut(&at) {
-            Some(batch) => batch,
-            None => unreachable!("a batch lives until its letters are consumed or given up"),
-        }
+        batch_of(&mut self.batches, at)
     }
 
     /// When somebody who waits may go.
@@ -238,7 +236,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Sends a request if its type's states are known or asked for by it, and its URL takes one.
     fn ask(&mut self, now: Instant, at: InstanceIndex) {
         let Remote { types, gates, batches, calls, .. } = &mut self.remote;
-        let Some(batch) = batches.get_mut(&at) else { return };
+        let batch = batch_of(batches, at);
         let function = &mut types[batch.function.0];
         match function.learning {
             Learning::Known => {}
@@ -284,7 +282,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     fn transmit_call(&mut self, at: InstanceIndex, body: Bytes, reply_bytes_max: usize) {
         let Remote { types, gates, batches, calls, calls_made, .. } = &mut self.remote;
-        let Some(batch) = batches.get_mut(&at) else { return };
+        let batch = batch_of(batches, at);
         let function = &types[batch.function.0];
         *calls_made += 1;
         let number = CallNumber(*calls_made);
@@ -303,7 +301,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn request(&mut self, now: Instant, at: InstanceIndex) -> Result<Bytes, String> {
         let Self { instances, base, logged, remote, scratch, .. } = self;
         let Remote { types, batches, .. } = remote;
-        let Some(batch) = batches.get_mut(&at) else { unreachable!("who asks has a batch") };
+        let batch = batch_of(batches, at);
         let RemoteType { config, specs, .. } = &types[batch.function.0];
         let Instance { address, mailbox, states, .. } = instances.at(at);
         let text = |error: BaseError| error.to_string();
@@ -361,7 +359,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     fn read_reply(&mut self, now: Instant, at: InstanceIndex, body: &Bytes) -> Result<Read, FunctionError> {
         let Self { instances, base, logged, remote, effects, scratch, config, delayed, .. } = self;
         let Remote { types, batches, .. } = remote;
-        let Some(batch) = batches.get(&at) else { unreachable!("who is answered has a batch") };
+        let batch = batch_of(batches, at);
         let specs = &mut types[batch.function.0].specs;
         let Instance { address, states, .. } = instances.at(at);
         effects.clear();
@@ -400,7 +398,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.functions.counts(function).failures += 1;
         }
         let (policy, text) = self.told(at, reason);
-        let Some(batch) = self.remote.batches.get_mut(&at) else { return };
+        let batch = self.remote.batch(at);
         if 1 < batch.letters {
             batch.alone = batch.letters;
             batch.letters = 0;
@@ -431,7 +429,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// What the endpoint's document says, and what to tell a person.
     fn told(&mut self, at: InstanceIndex, text: &str) -> (Arc<EndpointConfig>, String) {
         let Remote { types, gates, batches, .. } = &mut self.remote;
-        let Some(batch) = batches.get(&at) else { unreachable!("who fails has a batch") };
+        let batch = batch_of(batches, at);
         let function = &types[batch.function.0];
         let url = &mut gates[function.gate];
         let instance = self.instances.at(at);
@@ -443,12 +441,11 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// So many letters are consumed or given up.
     fn finish_batch(&mut self, at: InstanceIndex, letters: u32) {
         self.instances.at(at).called_letters = 0;
-        if let Some(batch) = self.remote.batches.get_mut(&at) {
-            batch.alone = batch.alone.saturating_sub(letters);
-            batch.letters = 0;
-            if batch.alone == 0 {
-                self.remote.batches.remove(&at);
-            }
+        let batch = self.remote.batch(at);
+        batch.alone = batch.alone.saturating_sub(letters);
+        batch.letters = 0;
+        if batch.alone == 0 {
+            self.remote.batches.remove(&at);
         }
     }
 
@@ -463,14 +460,22 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Whoever was to learn the states of its type has failed: let another try.
     fn hand_on_learning(&mut self, at: InstanceIndex) {
-        let Some(batch) = self.remote.batches.get(&at) else { return };
-        let function = &mut self.remote.types[batch.function.0];
+        let function = self.remote.batch(at).function;
+        let function = &mut self.remote.types[function.0];
         if function.learning == Learning::Asking(at) {
             function.learning = Learning::Unknown;
             if let Some(next) = function.held.pop_front() {
                 self.requeue(next);
             }
         }
+    }
+}
+
+/// The batch of an address that asks, is held, waits or is answered.
+fn batch_of(batches: &mut Batches, at: InstanceIndex) -> &mut Batch {
+    match batches.get_mut(&at) {
+        Some(batch) => batch,
+        None => unreachable!("a batch lives until its letters are consumed or given up"),
     }
 }
 

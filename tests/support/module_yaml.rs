@@ -71,3 +71,22 @@ impl ModuleYaml {
         text
     }
 }
+
+/// An ingress `a/in` for `in/<id>`, whose function nobody serves.
+pub fn quiet(port: u16) -> String {
+    format!(
+        "kind: fogfun.mqtt.v1/ingress\n\
+         spec:\n  \
+           id: a/in\n  \
+           address: mqtt://127.0.0.1:{port}\n  \
+           topics:\n    \
+             - topic: in/{{id}}\n      \
+               format: text\n      \
+               targets: [a/f]\n\
+         ---\n\
+         kind: io.statefun.endpoints.v2/http\n\
+         spec:\n  \
+           functions: a/*\n  \
+           urlPathTemplate: http://127.0.0.1:9/f\n"
+    )
+}

@@ -36,6 +36,21 @@ pub struct Pace {
     pub allowance: Option<Arc<AtomicUsize>>,
 }
 
+impl Pace {
+    /// As `publisher`, MQTT 5 and QoS 2.
+    pub fn new(port: u16, per_second: u32) -> Self {
+        Self {
+            port,
+            version: Version::Mqtt5,
+            client_id: "publisher".to_owned(),
+            qos: Qos::ExactlyOnce,
+            per_second,
+            window: 500,
+            allowance: None,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Published {

@@ -1,7 +1,9 @@
 //! What do the tests of a node in trouble share? A broker, a node of `examples/trouble` between it and a subscriber, and questions.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::books;
 use super::module_yaml::ModuleYaml;
 use super::mosquitto::{Mosquitto, Tuning};
 use super::node::{self, Node, PATIENCE};
@@ -55,15 +57,7 @@ impl Rig {
     }
 
     pub fn pace(&self, per_second: u32) -> Pace {
-        Pace {
-            port: self.broker.port,
-            version: Version::Mqtt5,
-            client_id: "publisher".to_owned(),
-            qos: Qos::ExactlyOnce,
-            per_second,
-            window: 200,
-            allowance: None,
-        }
+        Pace { window: 200, ..Pace::new(self.broker.port, per_second) }
     }
 
     /// Publishes these to `in/<id>`, and returns when the broker has them all.
@@ -93,6 +87,14 @@ impl Rig {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for all that is expected, and is sure that it is all, in order.
+    pub fn assert_right(&self, expected: &BTreeMap<String, u64>) {
+        let count = usize::try_from(expected.values().sum::<u64>()).unwrap();
+        let records = self.subscriber.wait_for(count, PATIENCE, Duration::from_millis(500));
+        let verdict = books::check(&records, expected);
+        assert!(verdict.is_ok(), "{}\n{}", verdict.unwrap_err(), self.node.log_tail());
     }
 
     /// What `status` says of one session.
@@ -150,12 +152,28 @@ impl Rig {
     }
 }
 
+/// The sessions of all workers.
+pub fn sessions(status: &serde_json::Value) -> impl Iterator<Item = &serde_json::Value> {
+    let workers = status["workers"].as_array().unwrap().iter();
+    workers.flat_map(|worker| worker["sessions"].as_array().unwrap())
+}
+
 pub fn session_in(status: &serde_json::Value, name: &str) -> serde_json::Value {
-    let sessions = status["workers"].as_array().unwrap().iter();
-    let mut sessions = sessions.flat_map(|worker| worker["sessions"].as_array().unwrap().iter());
-    sessions.find(|session| session["name"] == name).unwrap_or_else(|| panic!("{name}: {status}")).clone()
+    let found = sessions(status).find(|session| session["name"] == name);
+    found.unwrap_or_else(|| panic!("{name}: {status}")).clone()
 }
 
 pub fn message(id: &str, text: &str) -> ToPublish {
     ToPublish { topic: format!("in/{id}"), payload: text.to_owned().into(), properties: Vec::new() }
+}
+
+/// Messages in turn to ten ids, padded to `bytes`, and how many records each topic must get.
+pub fn script(messages: u64, bytes: usize) -> (Vec<ToPublish>, BTreeMap<String, u64>) {
+    let mut expected = BTreeMap::new();
+    let script = (0..messages).map(|index| {
+        let (id, number) = (index % 10, 1 + index / 10);
+        *expected.entry(format!("out/{id}")).or_insert(0) += 1;
+        message(&id.to_string(), &format!("{number:<bytes$}"))
+    });
+    (script.collect(), expected)
 }

@@ -32,7 +32,19 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Whole>,
     pub(super) traffic: Rc<Traffic>,
     /// Reads and writes for the sender.
-    _driver: Task<()>,
+    driver: Task<hyper::Result<()>>,
+}
+
+impl Connection {
+    /// Waits until a request may be sent. If the connection has ended meanwhile, the sender knows only that; the driver knows why, as when
+    /// a server looks at a certificate after the handshake.
+    pub(super) async fn ready(&mut self) -> Result<(), Failure> {
+        if self.sender.ready().await.is_ok() {
+            return Ok(());
+        }
+        (&mut self.driver).await?;
+        Err(Failure::new(CallFailure::Broken, "the server closed the connection before the request was sent"))
+    }
 }
 
 /// Opens a connection to where `url` says.
@@ -55,9 +67,8 @@ pub(super) async fn open(shared: &Shared, endpoint: &Endpoint, url: &Url) -> Res
     let Some(executor) = shared.executor.upgrade() else {
         return Err(Failure::new(CallFailure::Broken, "the node ends"));
     };
-    // What went wrong is told to the sender.
-    let driver = executor.spawn(async move { drop(connection.await) });
-    Ok(Connection { sender, traffic, _driver: driver })
+    let driver = executor.spawn(connection);
+    Ok(Connection { sender, traffic, driver })
 }
 
 async fn stream(endpoint: &Endpoint, url: &Url) -> io::Result<(Pin<Box<dyn Duplex>>, bool)> {

@@ -136,11 +136,11 @@ impl Exchange<'_> {
         headers: &Headers,
     ) -> Result<Response<Incoming>, Failure> {
         let request = self.request(url, headers)?;
-        let Connection { sender, traffic, .. } = connection;
+        let traffic = Rc::clone(&connection.traffic);
         traffic.begin();
-        unless_quiet(self.transport(), traffic, async {
-            sender.ready().await?;
-            Ok(sender.send_request(request).await?)
+        unless_quiet(self.transport(), &traffic, async {
+            connection.ready().await?;
+            Ok(connection.sender.send_request(request).await?)
         })
         .await
     }

@@ -541,3 +541,18 @@ fn a_large_body_goes_both_ways() {
         assert!(outcome == answered(200, "", body));
     }
 }
+
+#[test]
+fn a_connection_that_ends_before_the_request_says_why() {
+    let server = Server::start(|mut peer| peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"));
+    let client = Client::new(transport());
+    let (shared, url) = (&client.http.shared, Url::parse(&server.url("/")).unwrap());
+    let failure = smol::block_on(client.executor.run(async {
+        let mut connection = connection::open(shared, &shared.endpoints[0], &url).await.unwrap();
+        while !connection.sender.is_closed() {
+            smol::future::yield_now().await;
+        }
+        connection.ready().await.unwrap_err()
+    }));
+    assert!(failure.text.contains("message"), "{failure:?}");
+}

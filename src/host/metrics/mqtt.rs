@@ -15,7 +15,7 @@ use smol::{LocalExecutor, Timer};
 
 use crate::host::clock::Clock;
 use crate::host::inbox::Inbox;
-use crate::host::network::{CONNECT_TIME_MAX, Stream, open};
+use crate::host::network::{Stream, open};
 use crate::host::shell::Event;
 use crate::metrics;
 use crate::module::Application;
@@ -118,11 +118,7 @@ impl Task {
     }
 
     async fn connect(&mut self) -> MetricsInput {
-        let too_slow = async {
-            Timer::after(CONNECT_TIME_MAX).await;
-            Err(io::Error::new(ErrorKind::TimedOut, "no connection in time"))
-        };
-        match smol::future::or(open(&self.config.broker), too_slow).await {
+        match open(&self.config.broker).await {
             Ok(stream) => {
                 self.stream = Some(stream);
                 MetricsInput::Connected

@@ -115,11 +115,7 @@ impl Connection {
 
 /// Opens the socket and moves bytes until either side ends it.
 pub(super) async fn drive(connection: Rc<Connection>, broker: Broker, scratch: Scratch, post: Poster) {
-    let opened = smol::future::or(open(&broker), async {
-        Timer::after(CONNECT_TIME_MAX).await;
-        Err(io::Error::new(ErrorKind::TimedOut, "no connection in time"))
-    });
-    let cause = match opened.await {
+    let cause = match open(&broker).await {
         Ok(stream) => {
             let stream = Rc::new(stream);
             *connection.stream.borrow_mut() = Some(Rc::clone(&stream));
@@ -134,8 +130,17 @@ pub(super) async fn drive(connection: Rc<Connection>, broker: Broker, scratch: S
     post.post(|connection| SessionInput::Disconnected { connection, cause: cause.to_string() });
 }
 
-/// Opens a socket to a broker: name, TCP, TLS.
+/// Opens a socket to a broker, within [`CONNECT_TIME_MAX`].
 pub(in crate::host) async fn open(broker: &Broker) -> io::Result<Stream> {
+    let too_slow = async {
+        Timer::after(CONNECT_TIME_MAX).await;
+        Err(io::Error::new(ErrorKind::TimedOut, "no connection in time"))
+    };
+    smol::future::or(reach(broker), too_slow).await
+}
+
+/// Name, TCP, TLS.
+async fn reach(broker: &Broker) -> io::Result<Stream> {
     let (host, port) = (broker.host.clone(), broker.port);
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(address) => vec![SocketAddr::new(address, port)],

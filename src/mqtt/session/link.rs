@@ -40,7 +40,7 @@ impl Session {
                 (user, password)
             }),
         }));
-        self.keep_alive = duration(config.keep_alive);
+        self.keep_alive = ticks(config.keep_alive);
     }
 
     pub(super) fn on_connack(&mut self, now: Instant, connection: ConnectionNumber, ack: &ConnAck) {

@@ -59,7 +59,8 @@ impl WireMistakes {
     fn note_session(&mut self, session: SessionIndex, packet: &Packet) {
         match packet {
             Packet::ConnAck(ack) if !ack.session_present => {
-                self.stale = std::mem::take(&mut self.acknowledged);
+                let all = std::mem::take(&mut self.acknowledged);
+                (self.stale, self.acknowledged) = all.into_iter().partition(|(of, _)| *of == session);
             }
             Packet::PubRec { id, .. } => {
                 self.acknowledged.insert((session, *id));
