@@ -221,9 +221,7 @@ impl Report {
 
     /// The warnings so far, in the order of the file.
     pub(crate) fn take_warnings(&mut self) -> Vec<LoadError> {
-        self.warnings.sort_by_key(|warning| (warning.place.line, warning.place.column));
-        self.warnings.dedup();
-        std::mem::take(&mut self.warnings)
+        in_order(std::mem::take(&mut self.warnings))
     }
 
     /// Adds an error that only matters if nothing else is wrong.
@@ -249,12 +247,17 @@ impl Report {
         LoadError { severity, file: self.source.file.clone(), place, source_line, message, help }
     }
 
-    fn into_errors(mut self) -> LoadErrors {
+    fn into_errors(self) -> LoadErrors {
         assert!(!self.errors.is_empty(), "errors are reported where there are some");
-        self.errors.sort_by_key(|error| (error.place.line, error.place.column));
-        self.errors.dedup();
-        LoadErrors { errors: self.errors, omitted: self.omitted }
+        LoadErrors { errors: in_order(self.errors), omitted: self.omitted }
     }
+}
+
+/// In the order of the file, each once.
+fn in_order(mut found: Vec<LoadError>) -> Vec<LoadError> {
+    found.sort_by_key(|error| (error.place.line, error.place.column));
+    found.dedup();
+    found
 }
 
 /// Beyond this a source line is cut off in the report.

@@ -38,6 +38,28 @@ pub enum Packet {
     Disconnect { reason: u8 },
 }
 
+impl Packet {
+    /// As the specification writes it: what a packet holds may be long, or secret.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "CONNECT",
+            Self::ConnAck(_) => "CONNACK",
+            Self::Publish(_) => "PUBLISH",
+            Self::PubAck { .. } => "PUBACK",
+            Self::PubRec { .. } => "PUBREC",
+            Self::PubRel { .. } => "PUBREL",
+            Self::PubComp { .. } => "PUBCOMP",
+            Self::Subscribe { .. } => "SUBSCRIBE",
+            Self::SubAck { .. } => "SUBACK",
+            Self::Unsubscribe { .. } => "UNSUBSCRIBE",
+            Self::UnsubAck { .. } => "UNSUBACK",
+            Self::PingReq => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect { .. } => "DISCONNECT",
+        }
+    }
+}
+
 /// The first packet of a client.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the names are those of MQTT 5")]

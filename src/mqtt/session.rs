@@ -336,7 +336,7 @@ impl Session {
                     now,
                     PROTOCOL_ERROR,
                     "broker-broke-protocol",
-                    format!("{other:?} before CONNACK"),
+                    format!("{} before CONNACK", other.name()),
                 ),
             }
             return;
@@ -367,7 +367,7 @@ impl Session {
                     now,
                     PROTOCOL_ERROR,
                     "broker-broke-protocol",
-                    format!("{other:?} from a broker"),
+                    format!("{} from a broker", other.name()),
                 );
             }
         }

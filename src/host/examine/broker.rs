@@ -106,7 +106,7 @@ impl<'a> Link<'a> {
         }))?;
         match self.read()? {
             Packet::ConnAck(ack) => Ok(ack),
-            other => Err(io::Error::new(ErrorKind::InvalidData, format!("no CONNACK, but {other:?}"))),
+            other => Err(io::Error::new(ErrorKind::InvalidData, format!("no CONNACK, but {}", other.name()))),
         }
     }
 

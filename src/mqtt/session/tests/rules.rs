@@ -421,6 +421,20 @@ fn a_session_taken_over_is_not_fought_for() {
 }
 
 #[test]
+fn a_broker_that_speaks_out_of_turn_is_left_and_what_it_said_is_not_repeated() {
+    let mut early = Bench::new(ingress(Protocol::V5, Qos::ExactlyOnce, &["in/+"]));
+    let connection = early.connection;
+    early.input(SessionInput::Connected { connection });
+    early.publish_in(1, Qos::AtLeastOnce, false, "secret");
+    let mut client = listener();
+    client.receive(&Packet::PingReq);
+    for (bench, text) in [(early, "PUBLISH before CONNACK"), (client, "PINGREQ from a broker")] {
+        assert!(bench.closed && bench.events.contains(&"broker-broke-protocol"));
+        assert_eq!(bench.session.status().last_error.as_deref(), Some(text));
+    }
+}
+
+#[test]
 fn a_silent_broker_is_left() {
     let mut bench = listener();
     while !bench.closed {
