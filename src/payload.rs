@@ -46,15 +46,18 @@ impl Payload {
         }
     }
 
-    /// What these bytes cost beside the payload itself, in bytes of heap (a shared one counts in full at each holder).
+    /// What these bytes cost beside the payload itself, in bytes of heap, about (a shared one counts in full at each holder).
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Place::Inline { .. } => 0,
-            Place::Shared(bytes) => bytes.len(),
+            Place::Shared(bytes) => bytes.len() + ALLOCATION_BYTES,
         }
     }
 }
+
+/// What an allocation costs beside its bytes, about: the allocator's own, and what rounding up wastes.
+const ALLOCATION_BYTES: usize = 24;
 
 impl Default for Payload {
     fn default() -> Self {

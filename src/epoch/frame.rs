@@ -70,7 +70,7 @@ impl FrameBuilder {
         self.arena.len()
     }
 
-    /// Appends the sections to `out`, in key order, and empties the builder; its memory is kept for the next epoch.
+    /// Appends the sections to `out`, in key order, and empties the builder; some of its memory is kept for the next epoch.
     ///
     /// # Panics
     /// If a key was put or deleted twice: an epoch says one thing about a key.
@@ -99,8 +99,13 @@ impl FrameBuilder {
         close_section(out, section);
         arena.clear();
         records.clear();
+        arena.shrink_to(KEPT_BYTES);
+        records.shrink_to(KEPT_BYTES / size_of::<Record>());
     }
 }
+
+/// What a builder keeps for the next epoch of each of its two buffers, in bytes at most.
+const KEPT_BYTES: usize = 64 * 1024;
 
 fn close_section(out: &mut [u8], section: Option<(KeyGroup, usize)>) {
     if let Some((_, start)) = section {

@@ -215,10 +215,17 @@ impl Board {
         self.memory_bytes / u64::from(self.workers)
     }
 
+    /// What of it is for whatever waits or is cached; the rest is for the frames of epochs: one that grows, one that is being written, and
+    /// its copy in the log's buffer.
+    #[must_use]
+    pub fn worker_account_bytes(&self) -> u64 {
+        self.worker_memory_bytes().saturating_sub(FRAMES_AT_ONCE * self.epoch_bytes)
+    }
+
     /// [`receive_maximum`](Self::receive_maximum), or what half of a worker's share of the memory holds if that is less.
     #[must_use]
     pub fn session_receive_maximum(&self) -> u16 {
-        let fitting = self.worker_memory_bytes() / 2 / u64::from(self.packet_bytes_max).max(1);
+        let fitting = self.worker_account_bytes() / 2 / u64::from(self.packet_bytes_max).max(1);
         self.receive_maximum.min(u16::try_from(fitting).unwrap_or(u16::MAX)).max(1)
     }
 
@@ -238,10 +245,10 @@ impl Board {
                 "`log_bytes_max` ≤ `memory_bytes`",
             ),
             (
-                self.epoch_bytes.saturating_mul(3) <= self.worker_memory_bytes(),
+                self.epoch_bytes.saturating_mul(FRAMES_AT_ONCE + 1) <= self.worker_memory_bytes(),
                 &["workers", "memory_bytes", "epoch_bytes"],
                 "a worker's share of the memory is too small for its epochs",
-                "3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
+                "4 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 self.retry_first_ms <= self.retry_max_ms,
@@ -279,6 +286,8 @@ const BOARDS: [(&str, &str); 4] = [
     (BOARD_NAMES[3], include_str!("../../boards/rpi5.toml")),
 ];
 
+/// Frames of a worker that are in memory at a time.
+const FRAMES_AT_ONCE: u64 = 3;
 /// The table of a board file that is for people.
 const ABOUT: &str = "about";
 /// Largest board file, in bytes.
@@ -328,7 +337,7 @@ mod tests {
             ),
             (
                 "workers = 4\nreceive_maximum = 100\nepoch_bytes = 8_388_608\n",
-                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 3 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
+                "b.toml:3:1: a worker's share of the memory is too small for its epochs\n  3 | epoch_bytes = 8_388_608\n    | ^^^^^^^^^^^\n  help: 4 × `epoch_bytes` ≤ `memory_bytes` / `workers`",
             ),
             (
                 "retry_max_ms = 50\n",

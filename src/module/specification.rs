@@ -146,10 +146,10 @@ impl Specification {
                 continue;
             }
             let reserve = u64::from(config.receive_maximum) * u64::from(config.packet_bytes_max);
-            let share = board.worker_memory_bytes() / 2;
+            let share = board.worker_account_bytes() / 2;
             if share < reserve {
                 let message = format!(
-                    "`receiveMaximum` {} × `packetBytesMax` {} is more than half of a worker's memory ({share} bytes)",
+                    "`receiveMaximum` {} × `packetBytesMax` {} is more than half of a worker's account ({share} bytes)",
                     config.receive_maximum, config.packet_bytes_max
                 );
                 report.add(places.id, message, None);

@@ -245,7 +245,7 @@ fn a_board_fills_in_what_the_file_leaves_open() {
     .unwrap_err();
     assert_eq!(
         large.to_string(),
-        "module.yaml:3:7: `receiveMaximum` 65535 × `packetBytesMax` 300000 is more than half of a worker's memory (33554432 bytes)\n  3 |   id: a/b\n    |       ^^^"
+        "module.yaml:3:7: `receiveMaximum` 65535 × `packetBytesMax` 300000 is more than half of a worker's account (27262976 bytes)\n  3 |   id: a/b\n    |       ^^^"
     );
 }
 

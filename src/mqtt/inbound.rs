@@ -19,6 +19,7 @@ use super::codec::{Packet, Publish};
 use super::config::Qos;
 use super::io::ConnectionNumber;
 use super::progress::Mark;
+use super::queue::shrink;
 use super::values::{AcceptedValue, RecoveredSession, encode};
 use super::wire::{Journal, Wire};
 use crate::epoch::Epoch;
@@ -398,6 +399,7 @@ impl Inbound {
         while self.entries.pop_front_if(|entry| entry.state == State::Done).is_some() {
             self.first += 1;
         }
+        shrink(&mut self.entries);
         self.entries_cut = self.entries_cut.max(self.first);
     }
 

@@ -49,11 +49,8 @@ pub enum SessionInput {
     },
     /// An egress record has reached the session; part of the working epoch.
     Send(OutboxRecord),
-    /// The worker opens or closes the ingress: closed, PUBLISHes wait unaccepted, everything else is handled.
-    Intake {
-        /// Open?
-        open: bool,
-    },
+    /// The worker opens or closes the ingress.
+    Intake(Intake),
     /// Accept nothing more; when all that is committed was sent and answered, or at `deadline`, disconnect cleanly.
     Stop {
         /// When to give up waiting.
@@ -123,6 +120,17 @@ pub struct OutboxRecord {
     /// What the broker is to pass on besides: user properties in order, with the reserved names of
     /// [`Headers`](crate::message::Headers) for response topic and correlation data.
     pub properties: Vec<(String, String)>,
+}
+
+/// What happens to a PUBLISH that comes in? Everything else is handled in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intake {
+    /// It is accepted.
+    Open,
+    /// It waits for the next commit.
+    Paused,
+    /// It waits until there is memory; with QoS 0 only so many do.
+    Closed,
 }
 
 /// A record that came in.

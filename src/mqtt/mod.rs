@@ -10,6 +10,7 @@ mod message_id;
 pub mod metrics;
 mod outbound;
 mod progress;
+mod queue;
 mod reconnect;
 pub mod session;
 mod subscriptions;

@@ -20,6 +20,7 @@ use super::config::Qos;
 use super::inbound::PACKET_ID_NOT_FOUND;
 use super::io::{ConnectionNumber, OutboxRecord, SessionOutput};
 use super::progress::Mark;
+use super::queue::shrink;
 use super::values::{RecoveredSession, encode_outbox};
 use super::wire::{Journal, Wire};
 use crate::epoch::Epoch;
@@ -47,6 +48,8 @@ pub(super) struct Outbound {
     instant_committed: u64,
     /// Entries below were published or continued on this connection, if the session is ready.
     cursor: u64,
+    /// Entries below may have been released under a session that the broker has lost since.
+    doubted: u64,
     /// Refused in the working epoch: its frame deletes them.
     refused: Vec<u64>,
     /// Entries of older incarnations that the next frame deletes.
@@ -109,6 +112,7 @@ impl Outbound {
             committed: 0,
             instant_committed: 0,
             cursor: 0,
+            doubted: 0,
             refused: Vec::new(),
             forgotten: Vec::new(),
             owed: VecDeque::new(),
@@ -204,6 +208,7 @@ impl Outbound {
             self.published += 1;
             publish(&record, Qos::AtMostOnce, false, 0, peer, wire);
         }
+        shrink(&mut self.instant);
     }
 
     /// How many of QoS 0 are committed.
@@ -290,7 +295,8 @@ impl Outbound {
     pub(super) fn on_pubcomp(&mut self, now: Instant, id: u16, reason: u8, wire: &mut Wire) {
         match self.outstanding(id) {
             Some((number, State::Released { record }, _)) => {
-                if record == RELEASED_BEFORE_START && reason == PACKET_ID_NOT_FOUND {
+                let is_doubted = record == RELEASED_BEFORE_START || number < self.doubted;
+                if is_doubted && reason == PACKET_ID_NOT_FOUND {
                     self.tell_unproven(number, wire);
                 }
                 self.finish(now, number);
@@ -299,12 +305,15 @@ impl Outbound {
         }
     }
 
-    /// Its PUBCOMP was lost, or the broker has lost its session and the start after it has not heard so
+    /// Its PUBCOMP was lost, or the broker has lost its session and nobody here has heard so
     /// (docs/decisions/0007-releases-after-a-lost-session.md): nothing on the wire tells the two apart.
     fn tell_unproven(&self, number: u64, wire: &mut Wire) {
         let record = self.entry(number).and_then(|entry| entry.record.as_ref());
         let (topic, id) = record.map_or(("", ""), |record| (&record.topic, record.message_id.as_str()));
-        wire.event("release-unproven", format!("{topic}: message {id} was released before the start"));
+        wire.event(
+            "release-unproven",
+            format!("{topic}: message {id} was released, perhaps under a session that the broker has lost"),
+        );
     }
 
     /// Which entry has this packet id, among those of this connection.
@@ -370,6 +379,7 @@ impl Outbound {
             self.first += 1;
         }
         self.cursor = self.cursor.max(self.first);
+        shrink(&mut self.entries);
     }
 
     pub(super) fn is_dirty(&self) -> bool {
@@ -434,6 +444,11 @@ impl Outbound {
         }
     }
 
+    /// The broker may have lost the session, unheard: what is under way was perhaps released under the old one.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = self.next();
+    }
+
     /// The broker has lost the session: unfinished output is put again, in order, under new numbers; how many.
     pub(super) fn start_over(&mut self, incarnation: u64) -> usize {
         let old = |number: u64| (incarnation, number);
@@ -448,7 +463,7 @@ impl Outbound {
             self.bytes -= record_bytes(&record);
             again.push(record);
         }
-        (self.first, self.cut, self.committed, self.cursor) = (0, 0, 0, 0);
+        (self.first, self.cut, self.committed, self.cursor, self.doubted) = (0, 0, 0, 0, 0);
         self.owed.clear();
         self.releasing.clear();
         for cut in &mut self.cuts {

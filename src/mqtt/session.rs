@@ -24,9 +24,11 @@ use super::codec::{self, ConnAck, Connect, Packet, Publish, RECEIVE_MAXIMUM_V311
 use super::config::{Protocol, Qos, Role, SessionConfig, ticks};
 use super::inbound::{Inbound, Verdict};
 pub use super::io::{
-    ConnectionNumber, MessageId, OutboxRecord, ReceivedPublish, SessionEvent, SessionInput, SessionOutput,
+    ConnectionNumber, Intake, MessageId, OutboxRecord, ReceivedPublish, SessionEvent, SessionInput,
+    SessionOutput,
 };
 use super::outbound::{Outbound, Peer};
+use super::queue::shrink;
 use super::reconnect::Backoff;
 use super::subscriptions::Subscriptions;
 pub use super::values::RecoveredSession;
@@ -72,9 +74,11 @@ pub struct Session {
     peer: Peer,
     backoff: Backoff,
     clean_start: bool,
-    intake_open: bool,
+    intake: Intake,
     /// PUBLISHes that wait for the intake.
     held: VecDeque<Publish>,
+    /// Of their topics and payloads.
+    held_bytes: usize,
     aliases: Vec<Option<Arc<str>>>,
     last_topic: Option<Arc<str>>,
     keep_alive: Duration,
@@ -151,8 +155,9 @@ impl Session {
             backoff: Backoff::new(seed),
             // A broker that remembers packet ids of a store that does not exist any more would swallow ours.
             clean_start: is_egress && (forget || incarnation == 0),
-            intake_open: true,
+            intake: Intake::Open,
             held: VecDeque::new(),
+            held_bytes: 0,
             aliases: Vec::new(),
             last_topic: None,
             keep_alive: ticks(config.keep_alive),
@@ -191,10 +196,10 @@ impl Session {
                 self.outbound.push(record);
                 return;
             }
-            SessionInput::Intake { open } => self.on_intake(now, open),
+            SessionInput::Intake(intake) => self.on_intake(now, intake),
             SessionInput::Stop { deadline } => {
                 self.stopping = Some(deadline);
-                self.held.clear();
+                self.drop_held();
                 self.inbound.journal.hurry(now);
                 self.outbound.journal.hurry(now);
                 self.identity_due = self.identity_due.map(|_| now);
@@ -273,8 +278,8 @@ impl Session {
     /// What the session holds in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let held = self.held.iter().map(|publish| publish.topic.len() + publish.payload.len());
-        self.inbound.memory_bytes() + self.outbound.memory_bytes() + self.input.len() + held.sum::<usize>()
+        let queues = self.inbound.memory_bytes() + self.outbound.memory_bytes();
+        queues + self.input.len() + self.held_bytes + self.held.len() * size_of::<Publish>()
     }
 
     /// Is the socket to be read? Not while a broker sends more than a closed intake can hold.
@@ -297,7 +302,7 @@ impl Session {
             name: self.config.name.as_str().to_owned(),
             connection: connection.to_owned(),
             incarnation: self.incarnation,
-            intake_open: self.intake_open,
+            intake_open: self.intake != Intake::Closed,
             accepted_unfinished: self.inbound.unfinished() as u64,
             outbox_entries: self.outbound.entries() as u64,
             outbox_in_flight: self.outbound.in_flight(),

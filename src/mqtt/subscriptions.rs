@@ -13,9 +13,10 @@ use super::wire::Wire;
 pub(super) struct Subscriptions {
     wanted: Vec<Filter>,
     pub(super) held: Vec<Held>,
-    /// On the first connection since the start: a broker that lost the session may have made a new one for a start before us that
-    /// died before it could write that down. In MQTT 5 it costs nothing to subscribe again, so it is done.
+    /// On the first connection since the start, and behind a CONNECT that nothing answered: a broker that lost the session may have made a
+    /// new one of which nobody here has heard. In MQTT 5 it costs nothing to subscribe again, so it is done.
     is_unproven: bool,
+    protocol: Protocol,
     /// One request is under way at a time: they share a packet id.
     request: Option<Request>,
     /// Filters that the broker refused: asked again at that time.
@@ -44,9 +45,16 @@ impl Subscriptions {
                 })
                 .collect(),
         };
+        let protocol = config.broker.protocol;
+        let mut new = Self { wanted, held, is_unproven: false, protocol, request: None, refused: Vec::new() };
+        new.doubt();
+        new
+    }
+
+    /// The broker's session may be another than is known here.
+    pub(super) fn doubt(&mut self) {
         // A 3.1.1 broker would send its retained records again.
-        let is_unproven = config.broker.protocol == Protocol::V5;
-        Self { wanted, held, is_unproven, request: None, refused: Vec::new() }
+        self.is_unproven = self.protocol == Protocol::V5;
     }
 
     /// A new connection: what was asked on the old one is asked again.

@@ -19,7 +19,7 @@ use crate::state::key::Key;
 use crate::state::value::{encode_counter, encode_letter};
 use crate::store::BaseRead;
 
-use super::channel::split;
+use super::channel::{credit_of, split};
 use super::io::WorkerOutput;
 use super::mailbox::Waiting;
 use super::{GroupSet, HTTP_TYPE, Notes, SESSION_TYPE, Worker};
@@ -117,6 +117,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let group = message.target.key_group();
         let arrival = self.next_arrival(group);
+        self.account.add_dirty(credit_of(&message) as usize);
         let (target, letter) = split(message);
         let at = self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
         if let (true, Some(in_flight)) = (late, &mut self.epochs.in_flight) {

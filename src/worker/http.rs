@@ -16,6 +16,7 @@ use crate::state::key::Key;
 use crate::store::BaseRead;
 use crate::typed_value::TypedValue;
 
+use super::channel::credit_of;
 use super::io::{Taken, TakenRecord, WorkerOutput};
 use super::{Notes, Worker};
 
@@ -50,7 +51,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.count("records-in");
         let headers: Option<Arc<Headers>> = headers.map(Arc::new);
         let group = target.key_group();
-        self.deliver(now, group, Message { target, caller: reply_to, argument: value, headers });
+        let message = Message { target, caller: reply_to, argument: value, headers };
+        self.account.add_dirty(credit_of(&message) as usize);
+        self.deliver(now, group, message);
         Taken::Accepted
     }
 

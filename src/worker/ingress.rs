@@ -23,7 +23,7 @@ use crate::state::value::Letter;
 use crate::store::BaseRead;
 use crate::typed_value::TypedValue;
 
-use super::channel::{join, split};
+use super::channel::{credit_of, join, split};
 use super::invoke::panic_text;
 use super::io::{SessionIndex, WorkerOutput};
 use super::{Notes, Worker, owned_at};
@@ -202,7 +202,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let messages = self.route(at, subscription, &record)?;
         let from = self.sessions[at].address.key_group();
+        self.account.add_dirty(ACCEPTED_BYTES);
         for message in messages {
+            self.account.add_dirty(credit_of(&message) as usize);
             self.send(now, from, message);
         }
         Ok(())
@@ -311,3 +313,5 @@ fn subscription_of<'a>(config: &'a SessionConfig, topic: &str) -> Option<&'a Sub
 
 /// The type name of a payload that no format has looked at.
 const PUBLISHED_TYPENAME: &str = "fogfun.types/payload";
+/// What an accepted record costs in frames, in bytes, about: its number is put and, once its handshake has ended, deleted.
+const ACCEPTED_BYTES: usize = 128;

@@ -16,6 +16,7 @@ use crate::message::{EgressRecord, Message};
 use crate::state::key::Key;
 use crate::state::value::{DeadLetter, Letter, encode_dead_letter};
 use crate::store::BaseRead;
+use crate::typed_value::TypedValue;
 
 use super::channel::{join, split};
 use super::delayed::{Delayed, Place};
@@ -464,13 +465,12 @@ pub(crate) fn check_tokens(effects: &Effects, is_held: impl Fn(&str) -> bool) ->
 
 /// What effects take once applied, in bytes of memory and of the frame, about.
 fn effects_bytes(effects: &Effects) -> usize {
-    let of_value =
-        |value: &crate::typed_value::TypedValue| MESSAGE_BYTES + value.typename.len() + value.bytes().len();
-    let messages = effects.messages.iter().map(|message| of_value(&message.argument));
-    let egress = effects.egress.iter().map(|record| of_value(&record.value));
-    let operations = effects.operations.iter().map(|effect| MESSAGE_BYTES + of_value(&effect.request));
+    let of_value = |value: &TypedValue| value.typename.len() + value.bytes().len();
+    let messages = effects.messages.iter().map(|message| MESSAGE_BYTES + of_value(&message.argument));
+    let egress = effects.egress.iter().map(|record| MESSAGE_BYTES + of_value(&record.value));
+    let operations = effects.operations.iter().map(|effect| 2 * MESSAGE_BYTES + of_value(&effect.request));
     let delayed = effects.delayed.iter().map(|effect| match effect {
-        DelayedEffect::Send { message, .. } => MESSAGE_BYTES + of_value(&message.argument),
+        DelayedEffect::Send { message, .. } => 2 * MESSAGE_BYTES + of_value(&message.argument),
         DelayedEffect::Cancel { .. } => MESSAGE_BYTES,
     });
     let mutations = effects.mutations.iter().map(|mutation| match &mutation.change {

@@ -4,7 +4,7 @@
 use embassy_time::Instant;
 
 use crate::epoch::Epoch;
-use crate::mqtt::session::SessionInput;
+use crate::mqtt::session::{Intake, SessionInput};
 use crate::store::BaseRead;
 
 use super::instances::{INSTANCE_BYTES, InstanceIndex, Status, Sweep};
@@ -32,6 +32,8 @@ pub(crate) struct Account {
     dead_letter_bytes_max: u64,
     is_fold_wanted: bool,
     is_intake_open: bool,
+    /// Is the working epoch full, and the one before it not committed?
+    is_epoch_shut: bool,
 }
 
 impl Account {
@@ -50,6 +52,7 @@ impl Account {
             dead_letter_bytes_max: limits.dead_letter_bytes_max,
             is_fold_wanted: false,
             is_intake_open: true,
+            is_epoch_shut: false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Account {
         self.dead_letters_max <= self.dead_letters || self.dead_letter_bytes_max <= self.dead_letter_bytes
     }
 
-    /// Notes bytes that the working epoch's frame will carry.
+    /// Notes bytes that the working epoch's frame will carry, beside what was put into it already.
     pub(crate) fn add_dirty(&mut self, bytes: usize) {
         self.epoch_bytes += bytes;
     }
@@ -99,13 +102,18 @@ impl Account {
         self.epoch_bytes = 0;
     }
 
-    pub(crate) fn epoch_bytes_used(&self) -> usize {
-        self.epoch_bytes
-    }
-
-    /// Is anything taken in?
+    /// Is there memory for what comes in?
     pub(crate) fn is_intake_open(&self) -> bool {
         self.is_intake_open
+    }
+
+    /// What sessions do with records. Over HTTP, where few wait at a time, a full epoch refuses nobody.
+    fn intake(&self) -> Intake {
+        match (self.is_intake_open, self.is_epoch_shut) {
+            (true, false) => Intake::Open,
+            (true, true) => Intake::Paused,
+            (false, _) => Intake::Closed,
+        }
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -127,9 +135,10 @@ impl Account {
     }
 
     /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
-    /// cannot, so two workers that are full of messages for each other still take them.
+    /// cannot, so two workers that are full of messages for each other still take them. An epoch that is shut opens at a commit.
+    /// What reaches a session's outbox from other workers cannot be spilled, but the broker takes it.
     pub(crate) fn has_room(&self) -> bool {
-        self.letter_bytes < self.rest()
+        self.letter_bytes < self.rest() && !self.is_above(CREDIT_PERCENT) && !self.is_epoch_shut
     }
 
     fn is_above(&self, percent: usize) -> bool {
@@ -140,8 +149,12 @@ impl Account {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Must invoking stop? The epoch is full and the one before it is not committed, or nothing is invoked at all.
     pub(crate) fn must_pause(&self) -> bool {
-        let is_full = self.config.limits.epoch_bytes <= self.account.epoch_bytes_used();
-        self.is_at_rest || is_full && self.epochs.in_flight.is_some()
+        self.is_at_rest || self.is_epoch_full() && self.epochs.in_flight.is_some()
+    }
+
+    /// Will the working epoch's frame be as long as it may be?
+    pub(crate) fn is_epoch_full(&self) -> bool {
+        self.config.limits.epoch_bytes <= self.account.epoch_bytes + self.frame.byte_count()
     }
 
     /// Asks for a fold when memory is short, opens and closes the ingress.
@@ -158,13 +171,22 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         let is_counted_out =
             self.account.letters_max <= self.account.letters || self.account.is_full_of_dead_letters();
+        let before = self.account.intake();
         let percent = if self.account.is_intake_open { INTAKE_CLOSES_PERCENT } else { INTAKE_OPENS_PERCENT };
-        let is_open = !self.account.is_above(percent) && !is_counted_out;
-        if is_open != self.account.is_intake_open {
-            self.account.is_intake_open = is_open;
-            self.count(if is_open { "intake-opened" } else { "intake-closed" });
+        let has_room = !self.account.is_above(percent) && !is_counted_out;
+        if has_room != self.account.is_intake_open {
+            self.account.is_intake_open = has_room;
+            self.count(if has_room { "intake-opened" } else { "intake-closed" });
+        }
+        let is_shut = self.is_epoch_full() && self.epochs.in_flight.is_some();
+        if is_shut && !self.account.is_epoch_shut {
+            self.count("epoch-full");
+        }
+        self.account.is_epoch_shut = is_shut;
+        let intake = self.account.intake();
+        if intake != before {
             for at in 0..self.sessions.len() {
-                self.sessions[at].session.handle_input(now, SessionInput::Intake { open: is_open });
+                self.sessions[at].session.handle_input(now, SessionInput::Intake(intake));
                 self.drain_session(now, at);
             }
         }
@@ -201,6 +223,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let given_back = instance.states.give_back(folded);
         self.account.remove(given_back);
         self.memory_waiters.push_back((at, bytes + given_back));
+        // Where something was committed since the last fold, the next one evicts.
+        if self.is_saturated() && self.epochs.committed <= folded {
+            self.evict(folded);
+        }
     }
 
     /// Every address that could run waits for memory.
@@ -255,11 +281,17 @@ const INTAKE_CLOSES_PERCENT: usize = 65;
 const INTAKE_OPENS_PERCENT: usize = 50;
 /// Effects are applied up to this share; the rest is for letters from other workers.
 const EFFECTS_FIT_PERCENT: usize = 75;
+/// Above this share other workers are invited to send no more: what they may send already is to fit.
+const CREDIT_PERCENT: usize = 90;
 /// Letters that a spilled mailbox keeps in memory, to go on with; none while an address waits for memory.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 
 const _: () =
     assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
-const _: () = assert!(INTAKE_CLOSES_PERCENT < EFFECTS_FIT_PERCENT && EFFECTS_FIT_PERCENT < 100);
+const _: () = assert!(
+    INTAKE_CLOSES_PERCENT < EFFECTS_FIT_PERCENT
+        && EFFECTS_FIT_PERCENT < CREDIT_PERCENT
+        && CREDIT_PERCENT < 100
+);
 const _: () =
     assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

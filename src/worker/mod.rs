@@ -124,7 +124,7 @@ pub struct WorkerStart {
 pub struct WorkerLimits {
     /// Bytes of memory for everything that waits or is cached. Full: spill, then close the ingress, then make addresses wait.
     pub memory_bytes: usize,
-    /// Bytes an epoch may make dirty. Reached: cut; reached with one in flight: invoking stops until it is committed.
+    /// Bytes an epoch may make dirty. Reached: cut; reached with one in flight: nothing is invoked or taken in until it is committed.
     pub epoch_bytes: usize,
     /// Bytes of one invocation's effects; more is the function's error.
     pub effects_bytes_max: usize,
@@ -150,9 +150,9 @@ impl WorkerLimits {
     pub fn of(board: &Board) -> Self {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
-            memory_bytes: bytes(board.worker_memory_bytes()),
+            memory_bytes: bytes(board.worker_account_bytes()),
             epoch_bytes: bytes(board.epoch_bytes),
-            effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_memory_bytes()) / 2),
+            effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_account_bytes()) / 2),
             channel_bytes: board.channel_bytes,
             letters_max: u64::from(board.waiting_messages_max),
             dead_letters_max: DEAD_LETTERS_MAX,
@@ -529,9 +529,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
         self.activity.runnable = !self.run_queue.is_empty() && !self.must_pause();
-        self.activity.urgent = self.account.epoch_bytes_used() >= self.config.limits.epoch_bytes
-            || !self.answers.is_empty()
-            || self.stop.is_some();
+        self.activity.urgent = self.is_epoch_full() || !self.answers.is_empty() || self.stop.is_some();
         self.activity.delayed = 0 < self.delayed.count();
         self.activity.working = self.epochs.working;
         if self.activity != self.reported {

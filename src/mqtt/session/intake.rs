@@ -15,12 +15,16 @@ impl Session {
         if self.stopping.is_some() {
             return;
         }
-        let waits = !self.intake_open || !self.held.is_empty();
+        let waits = self.intake != Intake::Open || !self.held.is_empty();
         if !waits || self.inbound.is_repeat(&publish) {
             self.take_publish(now, publish, topic);
-        } else if publish.qos == Qos::AtMostOnce && self.held_max() <= self.held.len() {
+        } else if publish.qos == Qos::AtMostOnce
+            && self.intake == Intake::Closed
+            && self.held_max() <= self.held.len()
+        {
             self.wire.event("qos-0-dropped", "the intake is closed");
         } else {
+            self.held_bytes += bytes_of(&publish);
             self.held.push_back(publish);
         }
         let outstanding = self.inbound.outstanding() + self.held.len();
@@ -86,16 +90,23 @@ impl Session {
         topic
     }
 
-    pub(super) fn on_intake(&mut self, now: Instant, open: bool) {
-        self.intake_open = open;
-        if !open {
+    pub(super) fn on_intake(&mut self, now: Instant, intake: Intake) {
+        self.intake = intake;
+        if intake != Intake::Open {
             return;
         }
         while let Some(publish) = self.held.pop_front() {
+            self.held_bytes -= bytes_of(&publish);
             let topic: Arc<str> = Arc::from(String::from_utf8_lossy(&publish.topic));
             self.take_publish(now, publish, topic);
         }
+        shrink(&mut self.held);
         self.read_packets(now);
+    }
+
+    pub(super) fn drop_held(&mut self) {
+        self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// So many held PUBLISHes are the last that is read before the intake opens. All packets behind them wait too, so a broker
@@ -114,4 +125,8 @@ impl Session {
             Protocol::V311 => self.config.receive_maximum.max(RECEIVE_MAXIMUM_V311),
         })
     }
+}
+
+fn bytes_of(publish: &Publish) -> usize {
+    publish.topic.len() + publish.payload.len()
 }

@@ -164,11 +164,16 @@ impl Session {
     }
 
     pub(super) fn forget_connection(&mut self) {
+        if matches!(self.link, Link::Greeting { .. }) {
+            // An answer that was lost may have said that the session is a new one.
+            self.subscriptions.doubt();
+            self.outbound.doubt();
+        }
         let dropped = self.held.iter().filter(|publish| publish.qos == Qos::AtMostOnce).count();
         if 0 < dropped {
             self.wire.event("qos-0-dropped", format!("{dropped} records held by the closed intake"));
         }
-        self.held.clear();
+        self.drop_held();
         self.input.clear();
         self.wire.bytes.clear();
         self.wire.connection = None;

@@ -263,6 +263,11 @@ impl Bench {
         frame
     }
 
+    /// Bytes of keys and values that are not folded yet.
+    pub(super) fn log_bytes(&self) -> usize {
+        self.log.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
+    }
+
     pub(super) fn tell_committed(&mut self) {
         for worker in 0..self.workers.len() {
             self.tell(worker, WorkerInput::Committed { epoch: self.committed });

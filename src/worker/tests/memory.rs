@@ -3,9 +3,42 @@
 use super::bench::*;
 use crate::function::{PersistedTable, PersistedValue};
 use crate::worker::WorkerLimits;
+use crate::worker::io::TakenRecord;
 
 fn tight() -> WorkerLimits {
     WorkerLimits { memory_bytes: 64 * 1024, effects_bytes_max: 16 * 1024, channel_bytes: 300, ..limits() }
+}
+
+fn is_open(bench: &mut Bench) -> bool {
+    bench.status(0).sessions.iter().all(|session| session.intake_open)
+}
+
+#[test]
+fn what_comes_in_while_an_epoch_is_in_flight_fills_one_frame_and_no_more() {
+    let limits = WorkerLimits { epoch_bytes: 16 * 1024, ..limits() };
+    let mut bench = Bench::new(1, limits, module(|_, _| Ok(())));
+    let x = address("test/a", "x");
+    bench.send(&x, "the first");
+    bench.cut();
+    while bench.counter(0, "epoch-full") == 0 {
+        let value = "x".repeat(100).into();
+        bench.take(TakenRecord {
+            target: x.clone(),
+            value,
+            headers: None,
+            idempotency: None,
+            reply_to: None,
+        });
+    }
+    assert_eq!(bench.counter(0, "intake-closed"), 0);
+    assert!(!bench.run(0, 1), "nothing is invoked either");
+    bench.gather();
+    bench.tell_committed();
+    assert!(bench.run(0, 1));
+    let before = bench.log_bytes();
+    bench.commit();
+    let bytes = bench.log_bytes() - before;
+    assert!((4 * 1024..=16 * 1024).contains(&bytes), "{bytes}");
 }
 
 #[test]
@@ -164,7 +197,6 @@ fn the_intake_closes_and_opens_with_a_gap_between() {
     let mut limits = limits();
     limits.letters_max = 10;
     let mut bench = Bench::new(1, limits, module(|_, _| Ok(())));
-    let is_open = |bench: &mut Bench| bench.status(0).sessions.iter().all(|session| session.intake_open);
     for number in 0..10 {
         assert!(is_open(&mut bench), "after {number}");
         bench.send(&address("test/a", "x"), "letter");

@@ -56,7 +56,7 @@ fn a_release_that_the_broker_does_not_know_is_told_if_it_was_before_the_start() 
     first.commit();
     first.receive(&Packet::PubRec { id: 1, reason: 0 });
     first.sync();
-    // On the same start a lost session is always noticed, so it was PUBCOMP that was lost.
+    // On the same start a lost session is noticed, unless a CONNECT went unanswered: it was PUBCOMP that was lost.
     let mut same =
         Bench::recover(egress(Protocol::V5, Qos::ExactlyOnce), SessionStart::Resume, first.log.clone());
     first.lose_connection();
@@ -68,6 +68,27 @@ fn a_release_that_the_broker_does_not_know_is_told_if_it_was_before_the_start() 
     same.receive(&Packet::PubComp { id: 1, reason: 0x92 });
     assert_eq!(same.events, ["release-unproven"]);
     assert_eq!(same.session.status().outbox_entries, 0, "it is not sent again");
+}
+
+#[test]
+fn behind_a_connect_that_nothing_answers_the_session_may_be_another() {
+    let mut egress = speaker();
+    egress.input(out(Qos::ExactlyOnce, "x"));
+    egress.commit();
+    egress.receive(&Packet::PubRec { id: 1, reason: 0 });
+    egress.sync();
+    let mut ingress = listener();
+    for bench in [&mut egress, &mut ingress] {
+        bench.lose_connection();
+        let connection = bench.connection;
+        bench.input(SessionInput::Connected { connection });
+        bench.lose_connection();
+        bench.said();
+        bench.connack(true);
+    }
+    egress.receive(&Packet::PubComp { id: 1, reason: 0x92 });
+    assert!(egress.events.contains(&"release-unproven"));
+    assert!(matches!(ingress.said()[..], [Packet::Connect(_), Packet::Subscribe { .. }]));
 }
 
 #[test]
@@ -346,7 +367,7 @@ fn a_closed_intake_holds_publishes_and_handles_the_rest() {
     let mut bench = listener();
     bench.publish_in(1, Qos::ExactlyOnce, false, "x");
     bench.commit();
-    bench.input(SessionInput::Intake { open: false });
+    bench.input(SessionInput::Intake(Intake::Closed));
     bench.publish_in(2, Qos::ExactlyOnce, false, "y");
     bench.receive(&Packet::PubRel { id: 1, reason: 0 });
     bench.sync();
@@ -356,21 +377,34 @@ fn a_closed_intake_holds_publishes_and_handles_the_rest() {
         bench.publish_in(0, Qos::AtMostOnce, false, "z");
     }
     assert!(bench.events.contains(&"qos-0-dropped"));
-    bench.input(SessionInput::Intake { open: true });
+    bench.input(SessionInput::Intake(Intake::Open));
     assert_eq!(bench.published.len(), 1 + 10);
+}
+
+#[test]
+fn a_paused_intake_drops_nothing() {
+    let mut bench = listener();
+    bench.input(SessionInput::Intake(Intake::Paused));
+    for _ in 0..20 {
+        bench.publish_in(0, Qos::AtMostOnce, false, "z");
+    }
+    assert_eq!((bench.published.len(), bench.session.wants_bytes()), (0, false));
+    bench.input(SessionInput::Intake(Intake::Open));
+    assert_eq!((bench.published.len(), bench.session.wants_bytes()), (20, true));
+    assert!(!bench.events.contains(&"qos-0-dropped"));
 }
 
 #[test]
 fn a_3_1_1_broker_beyond_the_window_is_not_read() {
     let mut bench = Bench::new(ingress(Protocol::V311, Qos::ExactlyOnce, &["in/+"]));
     bench.ready(false);
-    bench.input(SessionInput::Intake { open: false });
+    bench.input(SessionInput::Intake(Intake::Closed));
     for id in 1..=25 {
         assert_eq!(bench.session.wants_bytes(), id <= 20);
         bench.publish_in(id, Qos::AtLeastOnce, false, "x");
     }
     assert!(!bench.closed);
-    bench.input(SessionInput::Intake { open: true });
+    bench.input(SessionInput::Intake(Intake::Open));
     assert_eq!((bench.published.len(), bench.session.wants_bytes()), (25, true));
 }
 
@@ -387,13 +421,13 @@ fn a_backlog_far_beyond_our_receive_maximum_is_taken() {
 #[test]
 fn a_backlog_far_beyond_our_receive_maximum_is_not_read_while_the_intake_is_closed() {
     let mut bench = listener();
-    bench.input(SessionInput::Intake { open: false });
+    bench.input(SessionInput::Intake(Intake::Closed));
     for id in 1..=25 {
         assert_eq!(bench.session.wants_bytes(), id <= 20);
         bench.publish_in(id, Qos::ExactlyOnce, false, "x");
     }
     assert!(!bench.closed);
-    bench.input(SessionInput::Intake { open: true });
+    bench.input(SessionInput::Intake(Intake::Open));
     assert_eq!((bench.published.len(), bench.session.wants_bytes()), (25, true));
 }
 
