@@ -105,7 +105,7 @@ impl FrameBuilder {
 }
 
 /// What a builder keeps for the next epoch of each of its two buffers, in bytes at most.
-const KEPT_BYTES: usize = 64 * 1024;
+const KEPT_BYTES: usize = 256 * 1024;
 
 fn close_section(out: &mut [u8], section: Option<(KeyGroup, usize)>) {
     if let Some((_, start)) = section {

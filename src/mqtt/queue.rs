@@ -1,4 +1,4 @@
-//! What does a queue keep when it is empty again? Little.
+//! What does a queue keep when it is empty again? What a busy epoch fills, and no more.
 
 use std::collections::VecDeque;
 
@@ -10,4 +10,4 @@ pub(super) fn shrink<T>(queue: &mut VecDeque<T>) {
 }
 
 /// Places that an empty queue keeps.
-const KEPT_PLACES: usize = 64;
+const KEPT_PLACES: usize = 4096;
