@@ -48,8 +48,8 @@ pub(super) struct Outbound {
     instant_committed: u64,
     /// Entries below were published or continued on this connection, if the session is ready.
     cursor: u64,
-    /// Entries below may have been released under a session that the broker has lost since.
-    doubted: u64,
+    /// Released, perhaps under a session that the broker has lost since.
+    doubted: Vec<u64>,
     /// Refused in the working epoch: its frame deletes them.
     refused: Vec<u64>,
     /// Entries of older incarnations that the next frame deletes.
@@ -112,7 +112,7 @@ impl Outbound {
             committed: 0,
             instant_committed: 0,
             cursor: 0,
-            doubted: 0,
+            doubted: Vec::new(),
             refused: Vec::new(),
             forgotten: Vec::new(),
             owed: VecDeque::new(),
@@ -295,7 +295,7 @@ impl Outbound {
     pub(super) fn on_pubcomp(&mut self, now: Instant, id: u16, reason: u8, wire: &mut Wire) {
         match self.outstanding(id) {
             Some((number, State::Released { record }, _)) => {
-                let is_doubted = record == RELEASED_BEFORE_START || number < self.doubted;
+                let is_doubted = record == RELEASED_BEFORE_START || self.doubted.contains(&number);
                 if is_doubted && reason == PACKET_ID_NOT_FOUND {
                     self.tell_unproven(number, wire);
                 }
@@ -444,9 +444,11 @@ impl Outbound {
         }
     }
 
-    /// The broker may have lost the session, unheard: what is under way was perhaps released under the old one.
+    /// The broker may have lost the session, unheard: what is released was so under the old one.
     pub(super) fn doubt(&mut self) {
-        self.doubted = self.next();
+        let released = (self.first..).zip(&self.entries);
+        let released = released.filter(|(_, entry)| matches!(entry.state, State::Released { .. }));
+        self.doubted = released.map(|(number, _)| number).collect();
     }
 
     /// The broker has lost the session: unfinished output is put again, in order, under new numbers; how many.
@@ -463,7 +465,8 @@ impl Outbound {
             self.bytes -= record_bytes(&record);
             again.push(record);
         }
-        (self.first, self.cut, self.committed, self.cursor, self.doubted) = (0, 0, 0, 0, 0);
+        (self.first, self.cut, self.committed, self.cursor) = (0, 0, 0, 0);
+        self.doubted.clear();
         self.owed.clear();
         self.releasing.clear();
         for cut in &mut self.cuts {

@@ -108,6 +108,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         }
         if *message.target.function_type() == SESSION_TYPE {
             let arrival = self.next_arrival(message.target.key_group());
+            self.account.add_dirty(credit_of(&message) as usize);
             if late {
                 self.put_late(&message, arrival);
                 self.delete_letter(&message, arrival);

@@ -16,8 +16,10 @@ use super::{Logged, Notes, Worker, WorkerLimits};
 pub(crate) struct Account {
     limit: usize,
     used: usize,
-    /// Of sessions and overlay: asked for rather than counted.
-    asked: usize,
+    /// Of the sessions: asked for rather than counted.
+    session_bytes: usize,
+    /// Of the overlay, likewise.
+    overlay_bytes: usize,
     /// Bytes that the working epoch made dirty.
     epoch_bytes: usize,
     /// Of `used`, what letters take that are in memory.
@@ -41,7 +43,8 @@ impl Account {
         Self {
             limit: limits.memory_bytes,
             used: 0,
-            asked: 0,
+            session_bytes: 0,
+            overlay_bytes: 0,
             epoch_bytes: 0,
             letter_bytes: 0,
             letters: 0,
@@ -117,7 +120,7 @@ impl Account {
     }
 
     pub(crate) fn used(&self) -> usize {
-        self.used + self.asked
+        self.used + self.session_bytes + self.overlay_bytes
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -136,9 +139,11 @@ impl Account {
 
     /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
     /// cannot, so two workers that are full of messages for each other still take them. An epoch that is shut opens at a commit.
-    /// What reaches a session's outbox from other workers cannot be spilled, but the broker takes it.
+    /// What reaches a session's outbox from other workers cannot be spilled either, but the broker takes it: where that is what fills
+    /// the account, they wait for the broker.
     pub(crate) fn has_room(&self) -> bool {
-        self.letter_bytes < self.rest() && !self.is_above(CREDIT_PERCENT) && !self.is_epoch_shut
+        let is_full_of_outbox = self.is_above(CREDIT_PERCENT) && self.rest() < self.session_bytes;
+        self.letter_bytes < self.rest() && !is_full_of_outbox && !self.is_epoch_shut
     }
 
     fn is_above(&self, percent: usize) -> bool {
@@ -159,8 +164,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Asks for a fold when memory is short, opens and closes the ingress.
     pub(crate) fn balance_memory(&mut self, now: Instant) {
-        let sessions: usize = self.sessions.iter().map(|owned| owned.session.memory_bytes()).sum();
-        self.account.asked = sessions + self.overlay.memory_bytes();
+        self.account.session_bytes = self.sessions.iter().map(|owned| owned.session.memory_bytes()).sum();
+        self.account.overlay_bytes = self.overlay.memory_bytes();
         let is_short = self.account.is_above(FOLD_WANTED_PERCENT) || !self.memory_waiters.is_empty();
         // A fold helps only if something was committed since the last.
         let helps = self.epochs.folded < self.epochs.committed;
@@ -281,7 +286,7 @@ const INTAKE_CLOSES_PERCENT: usize = 65;
 const INTAKE_OPENS_PERCENT: usize = 50;
 /// Effects are applied up to this share; the rest is for letters from other workers.
 const EFFECTS_FIT_PERCENT: usize = 75;
-/// Above this share other workers are invited to send no more: what they may send already is to fit.
+/// Above this share, much of it outbox, other workers are invited to send no more: what they may send already is to fit.
 const CREDIT_PERCENT: usize = 90;
 /// Letters that a spilled mailbox keeps in memory, to go on with; none while an address waits for memory.
 const MAILBOX_KEPT_LETTERS: usize = 16;

@@ -95,6 +95,10 @@ impl Session {
         if intake != Intake::Open {
             return;
         }
+        if !self.wants_bytes() {
+            // What the broker has answered meanwhile lies unread: its time begins now.
+            self.ping_sent = self.ping_sent.map(|_| now);
+        }
         while let Some(publish) = self.held.pop_front() {
             self.held_bytes -= bytes_of(&publish);
             let topic: Arc<str> = Arc::from(String::from_utf8_lossy(&publish.topic));

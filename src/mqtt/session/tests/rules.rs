@@ -395,6 +395,24 @@ fn a_paused_intake_drops_nothing() {
 }
 
 #[test]
+fn an_answer_that_was_not_read_while_the_intake_was_paused_is_waited_for() {
+    let mut bench = listener();
+    while bench.session.poll_timeout().is_some() && !bench.sent.contains(&Packet::PingReq) {
+        bench.timeout();
+    }
+    bench.input(SessionInput::Intake(Intake::Paused));
+    for _ in 0..20 {
+        bench.publish_in(0, Qos::AtMostOnce, false, "z");
+    }
+    assert!(!bench.session.wants_bytes());
+    bench.now += Duration::from_secs(3600);
+    bench.input(SessionInput::Intake(Intake::Open));
+    bench.session.handle_timeout(bench.now);
+    bench.receive(&Packet::PingResp);
+    assert!(!bench.closed);
+}
+
+#[test]
 fn a_3_1_1_broker_beyond_the_window_is_not_read() {
     let mut bench = Bench::new(ingress(Protocol::V311, Qos::ExactlyOnce, &["in/+"]));
     bench.ready(false);
