@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::mqtt::codec::{Connect, Filter, Packet, Publish, RetainHandling, read, write};
+use crate::mqtt::codec::{
+    Connect, Filter, MESSAGE_ID_PROPERTY, Packet, Publish, RetainHandling, read, write,
+};
 use crate::mqtt::config::{Protocol, Qos};
 
 /// A client of the simulated broker.
@@ -174,4 +176,10 @@ impl Client {
     fn send(&mut self, packet: &Packet) {
         write(packet, Protocol::V5, &mut self.outgoing);
     }
+}
+
+/// The message id that a record came with.
+pub fn message_id_of(publish: &Publish) -> Option<&str> {
+    let id = publish.user_properties.iter().find(|(name, _)| name == MESSAGE_ID_PROPERTY);
+    id.map(|(_, id)| id.as_str())
 }

@@ -15,7 +15,8 @@ use crate::address::{Address, TypeName};
 use crate::egress::MqttRecord;
 use crate::function::{Context, FunctionError, PersistedValue, StatefulFunction};
 use crate::module::{Application, Module, Specification};
-use crate::mqtt::codec::{MESSAGE_ID_PROPERTY, Publish};
+use crate::mqtt::codec::Publish;
+use crate::sim::client::message_id_of;
 use crate::sim::endpoint::Endpoint;
 use crate::typed_value::{TypedValue, Value};
 
@@ -111,11 +112,11 @@ pub const FAILS_ONCE: &str = "fails once";
 #[must_use]
 pub fn without_repeats(received: &[Publish]) -> Vec<Publish> {
     let mut seen = BTreeSet::new();
-    let is_new = |publish: &&Publish| {
-        let id = publish.user_properties.iter().find(|(name, _)| name == MESSAGE_ID_PROPERTY);
-        id.is_none_or(|(_, id)| seen.insert(id.clone()))
-    };
-    received.iter().filter(is_new).cloned().collect()
+    received
+        .iter()
+        .filter(|publish| message_id_of(publish).is_none_or(|id| seen.insert(id)))
+        .cloned()
+        .collect()
 }
 
 struct Counter {

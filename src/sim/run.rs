@@ -19,14 +19,14 @@ use std::sync::Arc;
 
 use embassy_time::Duration;
 
-use super::client::Client;
+use super::client::{Client, message_id_of};
 use super::endpoint::Endpoint;
 use super::simulation::sabotage::Sabotage;
 use super::simulation::{Plan, Recorder, Simulation};
 use super::swarm::{self, Trouble};
 use crate::admin::{AdminReply, AdminRequest};
 use crate::module::{Application, LoadErrors, Module, Specification};
-use crate::mqtt::codec::{MESSAGE_ID_PROPERTY, Publish};
+use crate::mqtt::codec::Publish;
 use crate::mqtt::config::Qos;
 use crate::typed_value::Value;
 use crate::worker::io::WorkerIndex;
@@ -261,8 +261,8 @@ impl Outcome<'_> {
     pub fn records(&mut self, topic: &str) -> Vec<Vec<u8>> {
         let mut seen = BTreeSet::new();
         let mut is_new = |publish: &Publish| {
-            let id = publish.user_properties.iter().find(|(name, _)| name == MESSAGE_ID_PROPERTY);
-            publish.qos != Qos::AtLeastOnce || id.is_none_or(|(_, id)| seen.insert(id.clone()))
+            publish.qos != Qos::AtLeastOnce
+                || message_id_of(publish).is_none_or(|id| seen.insert(id.to_owned()))
         };
         let received = self.simulation.client(SUBSCRIBER).received().iter();
         received

@@ -132,6 +132,11 @@ fn an_acknowledgement_from_an_older_session_is_found() {
 }
 
 #[test]
+fn a_loss_that_the_log_hides_is_found() {
+    found(Sabotage::HidesLosses);
+}
+
+#[test]
 fn whatever_a_frame_forgets_is_found() {
     for kind in
         [Kind::State, Kind::Mailbox, Kind::Unsent, Kind::Delayed, Kind::Counter, Kind::Accepted, Kind::Outbox]

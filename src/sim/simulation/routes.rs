@@ -110,6 +110,8 @@ impl Simulation {
                     self.answers.push(reply);
                 }
             }
+            WorkerOutput::Event { kind: "release-unproven", .. }
+                if self.plan.sabotage == Sabotage::HidesLosses => {}
             WorkerOutput::Event { kind, text } => self.told.entry(kind).or_default().push(text),
             WorkerOutput::Read { .. }
             | WorkerOutput::Stopped

@@ -56,11 +56,13 @@ pub enum Sabotage {
     GuardOutlives,
     /// What the broker acknowledged in a session that it has lost counts for the records that have those packet ids in the next.
     HearsOldSession,
+    /// The log does not name the records that a lost session may have taken along.
+    HidesLosses,
 }
 
 impl Sabotage {
     /// Those that a person may plant, by name.
-    pub const NAMED: [(&'static str, Self); 23] = [
+    pub const NAMED: [(&'static str, Self); 24] = [
         ("acknowledges-before-sync", Self::AnswersBeforeSync),
         ("believes-record-before-sync", Self::TellsRecordsBeforeSync),
         ("forgets-late-messages", Self::ForgetsLate),
@@ -71,6 +73,7 @@ impl Sabotage {
         ("start-trusts-without-sync", Self::StartTrusts),
         ("guard-outlives", Self::GuardOutlives),
         ("hears-old-session", Self::HearsOldSession),
+        ("hides-losses", Self::HidesLosses),
         ("credit-waits", Self::CreditWaits),
         ("reverses-batch", Self::ReversesBatch),
         ("misroutes", Self::Misroutes),
