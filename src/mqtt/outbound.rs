@@ -295,8 +295,8 @@ impl Outbound {
     pub(super) fn on_pubcomp(&mut self, now: Instant, id: u16, reason: u8, wire: &mut Wire) {
         match self.outstanding(id) {
             Some((number, State::Released { record }, _)) => {
-                let is_doubted = record == RELEASED_BEFORE_START || self.doubted.contains(&number);
-                if is_doubted && reason == PACKET_ID_NOT_FOUND {
+                let is_doubted = || record == RELEASED_BEFORE_START || self.doubted.contains(&number);
+                if reason == PACKET_ID_NOT_FOUND && is_doubted() {
                     self.tell_unproven(number, wire);
                 }
                 self.finish(now, number);

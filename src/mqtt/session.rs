@@ -79,6 +79,8 @@ pub struct Session {
     held: VecDeque<Publish>,
     /// Of their topics and payloads.
     held_bytes: usize,
+    /// How many of them are of QoS 0, which no Receive Maximum counts and nobody sends again.
+    held_uncounted: usize,
     aliases: Vec<Option<Arc<str>>>,
     last_topic: Option<Arc<str>>,
     keep_alive: Duration,
@@ -158,6 +160,7 @@ impl Session {
             intake: Intake::Open,
             held: VecDeque::new(),
             held_bytes: 0,
+            held_uncounted: 0,
             aliases: Vec::new(),
             last_topic: None,
             keep_alive: ticks(config.keep_alive),

@@ -106,9 +106,10 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.reply_over_http(&message.target, message.argument);
             return;
         }
+        let group = message.target.key_group();
+        let arrival = self.next_arrival(group);
+        self.account.add_dirty(credit_of(&message) as usize);
         if *message.target.function_type() == SESSION_TYPE {
-            let arrival = self.next_arrival(message.target.key_group());
-            self.account.add_dirty(credit_of(&message) as usize);
             if late {
                 self.put_late(&message, arrival);
                 self.delete_letter(&message, arrival);
@@ -116,9 +117,6 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.deliver_to_session(now, message, Some(arrival));
             return;
         }
-        let group = message.target.key_group();
-        let arrival = self.next_arrival(group);
-        self.account.add_dirty(credit_of(&message) as usize);
         let (target, letter) = split(message);
         let at = self.enqueue(&target, Waiting { arrival, persisted: Epoch(0), letter });
         if let (true, Some(in_flight)) = (late, &mut self.epochs.in_flight) {

@@ -154,7 +154,11 @@ impl Account {
 impl<B: BaseRead, N: Notes> Worker<B, N> {
     /// Must invoking stop? The epoch is full and the one before it is not committed, or nothing is invoked at all.
     pub(crate) fn must_pause(&self) -> bool {
-        self.is_at_rest || self.is_epoch_full() && self.epochs.in_flight.is_some()
+        self.is_at_rest || self.is_epoch_shut()
+    }
+
+    fn is_epoch_shut(&self) -> bool {
+        self.is_epoch_full() && self.epochs.in_flight.is_some()
     }
 
     /// Will the working epoch's frame be as long as it may be?
@@ -183,7 +187,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.account.is_intake_open = has_room;
             self.count(if has_room { "intake-opened" } else { "intake-closed" });
         }
-        let is_shut = self.is_epoch_full() && self.epochs.in_flight.is_some();
+        let is_shut = self.is_epoch_shut();
         if is_shut && !self.account.is_epoch_shut {
             self.count("epoch-full");
         }

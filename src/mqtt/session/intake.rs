@@ -15,21 +15,20 @@ impl Session {
         if self.stopping.is_some() {
             return;
         }
+        let is_counted = publish.qos != Qos::AtMostOnce;
         let waits = self.intake != Intake::Open || !self.held.is_empty();
         if !waits || self.inbound.is_repeat(&publish) {
             self.take_publish(now, publish, topic);
-        } else if publish.qos == Qos::AtMostOnce
-            && self.intake == Intake::Closed
-            && self.held_max() <= self.held.len()
-        {
+        } else if !is_counted && self.intake == Intake::Closed && self.held_max() <= self.held.len() {
             self.wire.event("qos-0-dropped", "the intake is closed");
         } else {
             self.held_bytes += bytes_of(&publish);
+            self.held_uncounted += usize::from(!is_counted);
             self.held.push_back(publish);
         }
-        let outstanding = self.inbound.outstanding() + self.held.len();
+        let outstanding = self.inbound.outstanding() + self.held.len() - self.held_uncounted;
         let is_v5 = self.config.broker.protocol == Protocol::V5;
-        if is_v5 && outstanding == self.unread_beyond() + 1 {
+        if is_counted && is_v5 && outstanding == self.unread_beyond() + 1 {
             // A disconnect would be answered by the same backlog again, for ever.
             let text = format!("{outstanding} outstanding, {} were allowed", self.config.receive_maximum);
             self.wire.event("receive-maximum-exceeded", text);
@@ -101,6 +100,7 @@ impl Session {
         }
         while let Some(publish) = self.held.pop_front() {
             self.held_bytes -= bytes_of(&publish);
+            self.held_uncounted -= usize::from(publish.qos == Qos::AtMostOnce);
             let topic: Arc<str> = Arc::from(String::from_utf8_lossy(&publish.topic));
             self.take_publish(now, publish, topic);
         }
@@ -108,13 +108,18 @@ impl Session {
         self.read_packets(now);
     }
 
+    /// The broker sends what is held again, but for QoS 0.
     pub(super) fn drop_held(&mut self) {
+        let dropped = std::mem::take(&mut self.held_uncounted);
+        if 0 < dropped {
+            self.wire.event("qos-0-dropped", format!("{dropped} records that waited for the intake"));
+        }
         self.held.clear();
         self.held_bytes = 0;
     }
 
-    /// So many held PUBLISHes are the last that is read before the intake opens. All packets behind them wait too, so a broker
-    /// that keeps to our Receive Maximum never gets there.
+    /// So many held PUBLISHes are the last that is read before the intake opens. All packets behind them wait too. A broker that keeps
+    /// to our Receive Maximum gets there with QoS 0 alone, and only while a paused intake holds that too.
     pub(super) fn unread_beyond(&self) -> usize {
         match self.config.broker.protocol {
             Protocol::V5 => self.held_max() * RECEIVE_MAXIMUM_TOLERANCE,

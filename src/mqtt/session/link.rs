@@ -169,10 +169,6 @@ impl Session {
             self.subscriptions.doubt();
             self.outbound.doubt();
         }
-        let dropped = self.held.iter().filter(|publish| publish.qos == Qos::AtMostOnce).count();
-        if 0 < dropped {
-            self.wire.event("qos-0-dropped", format!("{dropped} records held by the closed intake"));
-        }
         self.drop_held();
         self.input.clear();
         self.wire.bytes.clear();

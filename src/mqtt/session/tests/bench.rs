@@ -213,6 +213,16 @@ pub(super) fn speaker() -> Bench {
     bench
 }
 
+/// One record, released: PUBREL is out, PUBCOMP has not come.
+pub(super) fn speaker_that_released() -> Bench {
+    let mut bench = speaker();
+    bench.input(out(Qos::ExactlyOnce, "x"));
+    bench.commit();
+    bench.receive(&Packet::PubRec { id: 1, reason: 0 });
+    bench.sync();
+    bench
+}
+
 /// (dup, id, payload) of the PUBLISHes said.
 pub(super) fn publishes(packets: &[Packet]) -> Vec<(bool, u16, String)> {
     let text = |publish: &Publish| String::from_utf8_lossy(&publish.payload).into_owned();
