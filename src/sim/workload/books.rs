@@ -274,8 +274,8 @@ const QUEUE_FEW: usize = 8;
 fn losses_told(simulation: &Simulation, received: &[Publish]) -> BTreeMap<String, i64> {
     let told = simulation.told.get("release-unproven").map(Vec::as_slice).unwrap_or_default();
     let named = told.iter().filter_map(|text| {
-        let (topic, rest) = text.split_once(": message ")?;
-        Some((topic, rest.split(' ').next()?))
+        let (place, rest) = text.split_once(": message ")?;
+        Some((place.rsplit(": ").next()?, rest.split(' ').next()?))
     });
     let came: BTreeSet<&str> = received.iter().filter_map(message_id_of).collect();
     let mut losses = BTreeMap::new();
