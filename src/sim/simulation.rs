@@ -132,6 +132,9 @@ pub struct Counts {
 struct Board {
     node: Node,
     workers: Vec<Worker<SimBase, SimNotes>>,
+    /// What each had to hold after its start, in bytes. Where there were fewer workers before, that may be more than its share now: it
+    /// may become no more.
+    recovered_bytes: Vec<usize>,
     store: Store<SimDisk, SimBase>,
 }
 
@@ -391,7 +394,10 @@ impl Simulation {
         let workers = least + swarm::below(&mut self.random, (most - least) as u64 + 1);
         self.invocations.started();
         let mut limits = self.plan.limits.clone();
-        limits.memory_bytes = limits.memory_bytes * most / workers;
+        limits.memory_bytes = match self.plan.sabotage {
+            Sabotage::SharesNoMemory => limits.memory_bytes * most,
+            _ => self.memory_share(workers),
+        };
         let base = self.base.clone();
         let mut board_workers: Vec<_> = (0..workers)
             .map(|index| {
@@ -443,7 +449,8 @@ impl Simulation {
         };
         assert!(recovered.time.runtime_ms <= self.now.as_millis(), "a stamp of a time that never was");
         let node = Node::new(config, self.now);
-        self.board = Some(Board { node, workers: board_workers, store });
+        let recovered_bytes = board_workers.iter().map(Worker::memory_bytes).collect();
+        self.board = Some(Board { node, workers: board_workers, recovered_bytes, store });
         for worker in 0..workers {
             self.schedule_run(WorkerIndex(worker));
         }
@@ -507,11 +514,17 @@ impl Simulation {
         self.schedule(after, Event::Run { start, worker });
     }
 
+    /// What each of so many workers has of the board's memory, in bytes.
+    fn memory_share(&self, workers: usize) -> usize {
+        self.plan.limits.memory_bytes * self.plan.workers.end() / workers
+    }
+
     fn watch_memory(&mut self) {
         let Some(board) = &self.board else { return };
-        for worker in &board.workers {
-            let (used, limit) = worker.memory_bytes();
-            self.memory_percent_max = self.memory_percent_max.max(used * 100 / limit.max(1));
+        let share = self.memory_share(board.workers.len());
+        for (worker, &recovered) in board.workers.iter().zip(&board.recovered_bytes) {
+            let bound = share.max(recovered + HELD_BYTES);
+            self.memory_percent_max = self.memory_percent_max.max(worker.memory_bytes() * 100 / bound);
         }
     }
 
@@ -558,3 +571,5 @@ const WALL_MS: u64 = 1_790_000_000_000;
 const SUBSCRIBED_MAX: Duration = Duration::from_secs(3_600);
 /// How long a slow function takes at most, in microseconds.
 const SLOW_US_MAX: u64 = 300_000;
+/// What sessions may hold of what a broker sends before it minds a closed intake: Receive Maximum times a small record, and some.
+const HELD_BYTES: usize = 8 * 1024;

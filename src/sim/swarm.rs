@@ -12,7 +12,7 @@ use super::broker::BrokerSettings;
 use super::simulation::sabotage::Sabotage;
 use super::simulation::{Faults, Plan};
 use crate::store::StoreLimits;
-use crate::worker::WorkerLimits;
+use crate::worker::{WorkerLimits, channel_bytes_max};
 
 /// A kind of fault, or of unkindness.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,14 +53,17 @@ pub enum Trouble {
     LostSession,
     /// The broker's queues are so short that it drops records, which it counts.
     FullQueue,
+    /// Many records for little memory.
+    Flood,
     /// A person sets states and retries dead letters; the subscriber stops reading.
     Meddler,
 }
 
 impl Trouble {
     /// All of them, in the order in which they are tried to be left out.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meddler,
+        Self::Flood,
         Self::FullQueue,
         Self::LostSession,
         Self::FailingFunction,
@@ -103,6 +106,7 @@ impl Trouble {
             Self::EndpointFailure => "endpoint-failure",
             Self::LostSession => "lost-session",
             Self::FullQueue => "full-queue",
+            Self::Flood => "flood",
             Self::Meddler => "meddler",
         }
     }
@@ -123,7 +127,7 @@ pub fn plan(seed: u64, without: &BTreeSet<Trouble>) -> Plan {
         seed,
         workers: 1..=workers_max,
         limits: WorkerLimits {
-            memory_bytes: [64 * 1024, 1024 * 1024, LARGE_BYTES][below(&mut random, 3)],
+            memory_bytes: [MEMORY_BYTES_LITTLE, 1024 * 1024, LARGE_BYTES][below(&mut random, 3)],
             epoch_bytes: [2 * 1024, 64 * 1024, 1024 * 1024][below(&mut random, 3)],
             effects_bytes_max: 16 * 1024,
             channel_bytes: [300, 4 * 1024, 64 * 1024][below(&mut random, 3)],
@@ -150,10 +154,20 @@ pub fn plan(seed: u64, without: &BTreeSet<Trouble>) -> Plan {
     for &trouble in without {
         leave_out(&mut plan, trouble);
     }
-    // As a board's file must have it: a start reads the log into memory.
-    let memory_bytes = (plan.limits.memory_bytes * workers_max) as u64;
-    plan.store.log_bytes_max = plan.store.log_bytes_max.min(memory_bytes);
+    plan.fit_memory();
     plan
+}
+
+impl Plan {
+    /// Makes bounds fit the memory as a board's file must have it: a start reads the log into memory, and other workers may send what
+    /// their channels hold.
+    pub(super) fn fit_memory(&mut self) {
+        let limits = &mut self.limits;
+        let memory_bytes = (limits.memory_bytes * self.workers.end()) as u64;
+        self.store.log_bytes_max = self.store.log_bytes_max.min(memory_bytes);
+        let channel_bytes_max = channel_bytes_max(limits.memory_bytes, *self.workers.end());
+        limits.channel_bytes = limits.channel_bytes.min(channel_bytes_max);
+    }
 }
 
 fn faults(random: &mut fastrand::Rng) -> Faults {
@@ -197,6 +211,7 @@ fn leave_out(plan: &mut Plan, trouble: Trouble) {
         | Trouble::RemoteFunction
         | Trouble::LostSession
         | Trouble::FullQueue
+        | Trouble::Flood
         | Trouble::Meddler => {}
     }
 }
@@ -207,6 +222,8 @@ pub(super) fn below(random: &mut fastrand::Rng, count: u64) -> usize {
 }
 
 const LARGE_BYTES: usize = 16 * 1024 * 1024;
+/// Memory of a worker that has little: a quarter of it is what one invocation's effects may take.
+pub(super) const MEMORY_BYTES_LITTLE: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

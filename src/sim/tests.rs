@@ -132,6 +132,11 @@ fn an_acknowledgement_from_an_older_session_is_found() {
 }
 
 #[test]
+fn an_account_beyond_its_share_is_found() {
+    found(Sabotage::SharesNoMemory);
+}
+
+#[test]
 fn a_loss_that_the_log_hides_is_found() {
     found(Sabotage::HidesLosses);
 }

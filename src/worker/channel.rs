@@ -2,7 +2,7 @@
 //!
 //! A message that finds no credit waits with its sender (*unsent*). At the cut the sender's section puts what waits, so barriers,
 //! which need no credit, overtake it; it is deleted in the epoch in which it is handed to the channel. Credit is counted in bytes and
-//! given back by the receiver where it has room; between its own cut and the channel's barrier not at all.
+//! given by the receiver where it has room, at a start too; between its own cut and the channel's barrier not at all.
 
 use std::collections::VecDeque;
 
@@ -26,7 +26,7 @@ pub(crate) struct Channel {
     unsent: VecDeque<Unsent>,
     /// Bytes that may still be sent; below zero by at most one message.
     credit: i64,
-    /// Bytes taken and not yet given back as credit.
+    /// Bytes of the channel that are not given as credit: at a start all, then those of what was taken.
     owed: u32,
     /// Between our cut and this channel's barrier: what comes belongs to the epoch that was cut.
     awaits_barrier: bool,
@@ -49,8 +49,8 @@ impl Channel {
             peer,
             outgoing: Vec::new(),
             unsent: VecDeque::new(),
-            credit: i64::from(capacity_bytes),
-            owed: 0,
+            credit: 0,
+            owed: capacity_bytes,
             awaits_barrier: false,
         }
     }
@@ -115,7 +115,7 @@ impl Channel {
         self.owed = self.owed.saturating_add(credit_of(message));
     }
 
-    /// Gives back what is owed if there is room and it is worth an item.
+    /// Gives what is owed if there is room and it is worth an item.
     pub(crate) fn give_back(&mut self, capacity_bytes: u32) {
         if !self.awaits_barrier && capacity_bytes / 4 < self.owed {
             self.outgoing.push(ChannelItem::Credit(std::mem::take(&mut self.owed)));

@@ -114,13 +114,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn call(&mut self, now: Instant, at: InstanceIndex) -> Called {
+        let page_bytes = self.account.page_bytes();
         let Self {
             instances, functions, effects, base, logged, notes, config, scratch, delayed, remote, ..
         } = self;
         let instance = instances.at(at);
         let Instance { address, mailbox, states, hash, function, .. } = instance;
         let (address, hash) = (&*address, *hash);
-        let waiting = match mailbox.first(address, base) {
+        let waiting = match mailbox.first(address, base, page_bytes) {
             Ok(Some(waiting)) => waiting,
             Ok(None) => return Called::NothingWaits,
             Err(error) => return Called::Failed(error.into()),

@@ -61,9 +61,10 @@ impl Mailbox {
         &mut self,
         address: &Address,
         base: &B,
+        page_bytes: usize,
     ) -> Result<Option<&Waiting>, BaseError> {
         if self.front.is_empty() && self.spilled.is_some() {
-            self.read_page(address, base)?;
+            self.read_page(address, base, page_bytes)?;
         }
         Ok(self.front.front())
     }
@@ -188,7 +189,12 @@ impl Mailbox {
         self.front.is_empty() && self.spilled.is_none() && self.back.is_empty()
     }
 
-    fn read_page<B: BaseRead>(&mut self, address: &Address, base: &B) -> Result<(), BaseError> {
+    fn read_page<B: BaseRead>(
+        &mut self,
+        address: &Address,
+        base: &B,
+        page_bytes: usize,
+    ) -> Result<(), BaseError> {
         let Some(spilled) = self.spilled else {
             return Ok(());
         };
@@ -207,7 +213,7 @@ impl Mailbox {
             if spilled.to < arrival {
                 return ControlFlow::Break(());
             }
-            if PAGE_LETTERS <= front.len() || PAGE_BYTES <= bytes {
+            if PAGE_LETTERS <= front.len() || page_bytes <= bytes {
                 ended = false;
                 return ControlFlow::Break(());
             }
@@ -216,8 +222,8 @@ impl Mailbox {
                 return ControlFlow::Break(());
             };
             last = arrival;
-            bytes += value.len();
             let waiting = Waiting { arrival, persisted: REPLAYED, letter };
+            bytes += waiting.memory_bytes();
             *memory_bytes += waiting.memory_bytes();
             front.push_back(waiting);
             ControlFlow::Continue(())
@@ -260,7 +266,5 @@ fn put(address: &Address, waiting: &mut Waiting, epoch: Epoch, frame: &mut Frame
 
 /// Letters read from the base at a time.
 const PAGE_LETTERS: usize = 64;
-/// Bytes read from the base at a time, about; a single letter may exceed it.
-const PAGE_BYTES: usize = 64 * 1024;
 /// What a header costs beside its name and value.
 const HEADER_BYTES: usize = 64;

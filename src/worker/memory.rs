@@ -127,7 +127,7 @@ impl Account {
         self.limit
     }
 
-    /// Is there room for effects of this many bytes? The rest of the account is for letters from other workers, and for one call.
+    /// Is there room for effects of this many bytes? The rest of the account is for letters from other workers and for one call.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.used() + bytes <= self.limit / 100 * EFFECTS_FIT_PERCENT
     }
@@ -135,6 +135,16 @@ impl Account {
     /// What is left of the account when no effects fit any more, in bytes.
     pub(crate) fn rest(&self) -> usize {
         self.limit / 100 * (100 - EFFECTS_FIT_PERCENT)
+    }
+
+    /// What one call may take of the rest, in bytes, request and reply.
+    pub(crate) fn call_bytes_max(&self) -> usize {
+        self.limit / 100 * CALL_PERCENT
+    }
+
+    /// What may be read of a spilled mailbox at a time, in bytes of memory; a single letter may exceed it.
+    pub(crate) fn page_bytes(&self) -> usize {
+        PAGE_BYTES_MAX.min(self.limit / 100 * PAGE_PERCENT)
     }
 
     /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
@@ -149,6 +159,13 @@ impl Account {
     fn is_above(&self, percent: usize) -> bool {
         self.limit / 100 * percent < self.used()
     }
+}
+
+/// What a channel may hold at most, in bytes, where there are so many workers: what is under way when an account is full must still be
+/// taken, from all of them.
+pub(crate) fn channel_bytes_max(memory_bytes: usize, workers: usize) -> u32 {
+    let all = memory_bytes / 100 * CHANNELS_PERCENT;
+    u32::try_from(all / workers.saturating_sub(1).max(1)).unwrap_or(u32::MAX)
 }
 
 impl<B: BaseRead, N: Notes> Worker<B, N> {
@@ -288,8 +305,16 @@ const EVICT_DOWN_TO_PERCENT: usize = 20;
 const INTAKE_CLOSES_PERCENT: usize = 65;
 /// Below this share it is opened again.
 const INTAKE_OPENS_PERCENT: usize = 50;
-/// Effects are applied up to this share; the rest is for letters from other workers.
+/// Effects are applied up to this share; the rest is for what cannot wait.
 const EFFECTS_FIT_PERCENT: usize = 75;
+/// Of the rest, for what other workers may send without being invited again; …
+const CHANNELS_PERCENT: usize = 12;
+/// … for one call of a remote function: only its reply makes room; …
+const CALL_PERCENT: usize = 8;
+/// … and for letters that are read back to be invoked.
+const PAGE_PERCENT: usize = 5;
+/// More than this is not read back at a time, in bytes.
+const PAGE_BYTES_MAX: usize = 64 * 1024;
 /// Above this share, much of it outbox, other workers are invited to send no more: what they may send already is to fit.
 const CREDIT_PERCENT: usize = 90;
 /// Letters that a spilled mailbox keeps in memory, to go on with; none while an address waits for memory.
@@ -302,5 +327,6 @@ const _: () = assert!(
         && EFFECTS_FIT_PERCENT < CREDIT_PERCENT
         && CREDIT_PERCENT < 100
 );
+const _: () = assert!(EFFECTS_FIT_PERCENT + CHANNELS_PERCENT + CALL_PERCENT + PAGE_PERCENT <= 100);
 const _: () =
     assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

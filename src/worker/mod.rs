@@ -69,6 +69,7 @@ use io::{Activity, ChannelItem, SessionIndex, WorkerIndex, WorkerInput, WorkerOu
 use logged::{Behind, Logged};
 use mailbox::Waiting;
 use memory::Account;
+pub(crate) use memory::channel_bytes_max;
 use operations::Operations;
 use overlay::Overlay;
 use recovery::Replayed;
@@ -128,7 +129,7 @@ pub struct WorkerLimits {
     pub epoch_bytes: usize,
     /// Bytes of one invocation's effects; more is the function's error.
     pub effects_bytes_max: usize,
-    /// Bytes that a channel to another worker holds.
+    /// Bytes that a channel to another worker holds; at most [`channel_bytes_max`].
     pub channel_bytes: u32,
     /// Letters that wait on this worker; more closes the ingress until they are fewer.
     pub letters_max: u64,
@@ -149,11 +150,12 @@ impl WorkerLimits {
     #[must_use]
     pub fn of(board: &Board) -> Self {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let memory_bytes = bytes(board.worker_account_bytes());
         Self {
-            memory_bytes: bytes(board.worker_account_bytes()),
+            memory_bytes,
             epoch_bytes: bytes(board.epoch_bytes),
-            effects_bytes_max: EFFECTS_BYTES_MAX.min(bytes(board.worker_account_bytes()) / 2),
-            channel_bytes: board.channel_bytes,
+            effects_bytes_max: EFFECTS_BYTES_MAX.min(memory_bytes / 2),
+            channel_bytes: board.channel_bytes.min(channel_bytes_max(memory_bytes, board.workers.into())),
             letters_max: u64::from(board.waiting_messages_max),
             dead_letters_max: DEAD_LETTERS_MAX,
             dead_letter_bytes_max: DEAD_LETTER_BYTES_MAX,
@@ -362,9 +364,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.settle(now);
     }
 
-    /// Bytes that the memory account holds, and its bound.
-    pub fn memory_bytes(&self) -> (usize, usize) {
-        (self.account.used(), self.account.limit())
+    /// Bytes that the memory account holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.account.used()
     }
 
     /// The number of the epoch that is being worked in.

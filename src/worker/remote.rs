@@ -249,7 +249,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             }
         }
         // The reply may be as long as the transport takes. One call may always go: only replies make room.
-        let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.rest());
+        let reply_bytes_max = function.config.transport.payload_bytes_max.min(self.account.call_bytes_max());
         if !calls.is_empty() && !self.account.fits(reply_bytes_max) {
             self.wait_for_memory(at, reply_bytes_max);
             return;
@@ -288,7 +288,7 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let number = CallNumber(*calls_made);
         calls.insert(number, at);
         // No more than is there for it: the account is kept.
-        batch.reserved_bytes = (body.len() + reply_bytes_max).min(self.account.rest());
+        batch.reserved_bytes = (body.len() + reply_bytes_max).min(self.account.call_bytes_max());
         self.account.add(batch.reserved_bytes);
         let instance = self.instances.at(at);
         instance.status = Status::Calling;

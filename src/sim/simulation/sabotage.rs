@@ -56,13 +56,15 @@ pub enum Sabotage {
     GuardOutlives,
     /// What the broker acknowledged in a session that it has lost counts for the records that have those packet ids in the next.
     HearsOldSession,
+    /// Each worker takes the whole board's memory for its own.
+    SharesNoMemory,
     /// The log does not name the records that a lost session may have taken along.
     HidesLosses,
 }
 
 impl Sabotage {
     /// Those that a person may plant, by name.
-    pub const NAMED: [(&'static str, Self); 24] = [
+    pub const NAMED: [(&'static str, Self); 25] = [
         ("acknowledges-before-sync", Self::AnswersBeforeSync),
         ("believes-record-before-sync", Self::TellsRecordsBeforeSync),
         ("forgets-late-messages", Self::ForgetsLate),
@@ -74,6 +76,7 @@ impl Sabotage {
         ("guard-outlives", Self::GuardOutlives),
         ("hears-old-session", Self::HearsOldSession),
         ("hides-losses", Self::HidesLosses),
+        ("shares-no-memory", Self::SharesNoMemory),
         ("credit-waits", Self::CreditWaits),
         ("reverses-batch", Self::ReversesBatch),
         ("misroutes", Self::Misroutes),

@@ -17,7 +17,7 @@ use crate::sim::counting::{
 use crate::sim::endpoint::Endpoint;
 use crate::sim::simulation::sabotage::Sabotage;
 use crate::sim::simulation::{Faults, Plan, Recorder, Simulation};
-use crate::sim::swarm::{Trouble, below};
+use crate::sim::swarm::{self, Trouble, below};
 use crate::typed_value::Value;
 use crate::worker::io::WorkerIndex;
 
@@ -67,6 +67,10 @@ impl Scenario {
         if scenario.drops {
             scenario.plan.faults.broker.queue_max = QUEUE_FEW;
         }
+        let floods = random.u8(0..8) == 0 && !case.leaves_out(Trouble::Flood);
+        if floods && case.manner == Manner::Swarm {
+            scenario.flood();
+        }
         match case.manner {
             Manner::Swarm => scenario,
             Manner::Plain => scenario.plain(),
@@ -88,6 +92,9 @@ impl Scenario {
             (self.plan.crash_one_in, self.plan.store_crash_one_in) = (0, 0);
             self.plan.disconnect_one_in = 0;
         }
+        if self.plan.sabotage == Sabotage::SharesNoMemory {
+            self.flood();
+        }
         if matches!(self.plan.sabotage, Sabotage::HearsOldSession | Sabotage::HidesLosses) {
             // Sessions are lost, and connections with what was under way on them.
             self.loses_sessions = true;
@@ -95,6 +102,14 @@ impl Scenario {
             self.plan.disconnect_one_in = 20;
         }
         self
+    }
+
+    /// Many records for little memory, and epochs that are long.
+    fn flood(&mut self) {
+        self.records *= FLOOD_RECORDS;
+        self.plan.limits.memory_bytes = swarm::MEMORY_BYTES_LITTLE;
+        self.plan.pause = Duration::from_millis(20);
+        self.plan.fit_memory();
     }
 
     fn run(self, recorder: Option<Recorder>) -> Result<Simulation, String> {
@@ -267,6 +282,8 @@ impl Arrivals {
 
 /// Packet ids of a broker: more than are under way at a time, fewer than a run needs.
 const PACKET_IDS_FEW: u16 = 29;
+/// A flood has so many times the records.
+const FLOOD_RECORDS: u64 = 4;
 /// Records that a short queue of the broker holds.
 const QUEUE_FEW: usize = 8;
 

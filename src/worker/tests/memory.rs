@@ -81,6 +81,49 @@ fn a_long_mailbox_is_spilled_and_comes_back_in_order_with_its_counts() {
     assert_eq!((status.messages_waiting, status.messages_spilled), (0, 0));
 }
 
+#[test]
+fn a_spilled_mailbox_is_read_back_a_part_of_the_account_at_a_time() {
+    let mut bench = Bench::new(1, tight(), module(|_, _| Ok(())));
+    for _ in 0..5 {
+        for _ in 0..20 {
+            bench.send(&address("test/a", "x"), format!("{:1000}", ""));
+        }
+        bench.commit();
+        bench.fold();
+    }
+    assert!(70 < bench.status(0).messages_spilled);
+    while bench.run(0, 1) {
+        let status = bench.status(0);
+        let percent = status.memory_bytes * 100 / status.memory_bytes_max;
+        assert!(percent <= 40, "{percent} % with {} letters left", status.messages_waiting);
+    }
+    assert_eq!(bench.status(0).messages_waiting, 0);
+}
+
+#[test]
+fn a_start_whose_account_is_full_invites_nobody_until_a_fold() {
+    let (full, other) = (id_of(0, 2), id_of(1, 2));
+    let to_full = full.clone();
+    let function = module(move |context, text| {
+        if text == "tell" {
+            context.send(address("test/a", &to_full), "told")?;
+        }
+        Ok(())
+    });
+    let mut bench = Bench::new(2, WorkerLimits { channel_bytes: 4 * 1024, ..tight() }, function);
+    for _ in 0..30 {
+        bench.send(&address("test/a", &full), format!("{:1000}", ""));
+    }
+    bench.commit();
+    bench.restart(2);
+    bench.send(&address("test/a", &other), "tell");
+    bench.run(1, 1);
+    assert_eq!((bench.status(1).messages_unsent, bench.under_way(1, 0)), (1, 0));
+    bench.fold();
+    bench.settle();
+    assert_eq!(bench.status(1).messages_unsent, 0);
+}
+
 const GONE: PersistedValue<i64> = PersistedValue::new("gone");
 
 #[test]
