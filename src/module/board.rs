@@ -92,7 +92,7 @@ board! {
     /// Messages that wait in all mailboxes of a worker, in memory and on storage, before its ingress is closed. Too small: closes
     /// in every burst, and a broker drops what it cannot queue. Too large: storage fills.
     waiting_messages_max: u32 = 1_000_000, 1_000 ..= 100_000_000;
-    /// Bytes of messages under way on one channel between two workers; reserved. All channels to a worker have at most an eighth of its
+    /// Bytes of messages under way on one channel between two workers; less if all channels to a worker would have more than 12 % of its
     /// account. Too small: workers wait for credit. Too large: barriers come late.
     channel_bytes: u32 = 262_144, 16_384 ..= 16_777_216;
     /// Times that a failing invocation is tried before its message is a dead letter. Too small: a passing trouble makes dead

@@ -281,8 +281,19 @@ impl Session {
     /// What the session holds in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let queues = self.inbound.memory_bytes() + self.outbound.memory_bytes();
-        queues + self.input.len() + self.held_bytes + self.held.len() * size_of::<Publish>()
+        self.inbound.memory_bytes() + self.outbox_bytes() + self.input.len() + self.held_bytes()
+    }
+
+    /// Of that, PUBLISHes that wait for the intake.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes + self.held.len() * size_of::<Publish>()
+    }
+
+    /// Of that, what waits for the broker.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbound.memory_bytes()
     }
 
     /// Is the socket to be read? Not while a broker sends more than a closed intake can hold.

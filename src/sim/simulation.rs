@@ -132,8 +132,8 @@ pub struct Counts {
 struct Board {
     node: Node,
     workers: Vec<Worker<SimBase, SimNotes>>,
-    /// What each had to hold after its start, in bytes. Where there were fewer workers before, that may be more than its share now: it
-    /// may become no more.
+    /// What each had to hold after its start and still holds, in bytes. Where there were fewer workers before, that may be more than its
+    /// share now: it may become no more.
     recovered_bytes: Vec<usize>,
     store: Store<SimDisk, SimBase>,
 }
@@ -520,11 +520,13 @@ impl Simulation {
     }
 
     fn watch_memory(&mut self) {
-        let Some(board) = &self.board else { return };
-        let share = self.memory_share(board.workers.len());
-        for (worker, &recovered) in board.workers.iter().zip(&board.recovered_bytes) {
-            let bound = share.max(recovered + HELD_BYTES);
-            self.memory_percent_max = self.memory_percent_max.max(worker.memory_bytes() * 100 / bound);
+        let share = self.memory_share(self.workers().max(1));
+        let Some(board) = &mut self.board else { return };
+        for (worker, recovered) in board.workers.iter().zip(&mut board.recovered_bytes) {
+            let used = worker.memory_bytes();
+            *recovered = used.min(*recovered);
+            let bound = if share < *recovered { *recovered + HELD_BYTES } else { share };
+            self.memory_percent_max = self.memory_percent_max.max(used * 100 / bound);
         }
     }
 

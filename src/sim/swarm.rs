@@ -159,8 +159,7 @@ pub fn plan(seed: u64, without: &BTreeSet<Trouble>) -> Plan {
 }
 
 impl Plan {
-    /// Makes bounds fit the memory as a board's file must have it: a start reads the log into memory, and other workers may send what
-    /// their channels hold.
+    /// Makes bounds fit the memory as a node does: a start reads the log into memory, and other workers may send what their channels hold.
     pub(super) fn fit_memory(&mut self) {
         let limits = &mut self.limits;
         let memory_bytes = (limits.memory_bytes * self.workers.end()) as u64;

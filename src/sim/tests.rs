@@ -59,9 +59,16 @@ const SABOTAGE_SEEDS: u64 = 200;
 
 #[test]
 fn without_sabotage_the_same_seeds_pass() {
-    for seed in 0..20 {
-        let run = Case { manner: Manner::Plain, ..Case::new(Workload::Counting, seed) }.run();
-        assert!(run.is_ok(), "{:?}", run.err());
+    let scenes = [
+        Sabotage::None,
+        Sabotage::GuardOutlives,
+        Sabotage::SharesNoMemory,
+        Sabotage::HearsOldSession,
+        Sabotage::HidesLosses,
+    ];
+    for (seed, scene) in (0..20).flat_map(|seed| scenes.map(|scene| (seed, scene))) {
+        let run = Case { manner: Manner::Plain(scene), ..Case::new(Workload::Counting, seed) }.run();
+        assert!(run.is_ok(), "seed {seed} as for {scene:?}: {:?}", run.err());
     }
 }
 

@@ -71,8 +71,8 @@ impl Workload {
 pub(crate) enum Manner {
     /// The seed draws them.
     Swarm,
-    /// Crashes alone, QoS 2 both ways: where planted mistakes are looked for.
-    Plain,
+    /// Crashes alone, QoS 2 both ways, and what this mistake needs to show: where it is looked for if it is planted.
+    Plain(Sabotage),
 }
 
 /// A run to be.
@@ -123,7 +123,7 @@ impl Case {
     /// The run in which a planted mistake is looked for.
     #[must_use]
     pub fn planted(seed: u64, sabotage: Sabotage) -> Self {
-        Self { sabotage, manner: Manner::Plain, ..Self::new(Workload::Counting, seed) }
+        Self { sabotage, manner: Manner::Plain(sabotage), ..Self::new(Workload::Counting, seed) }
     }
 
     /// Runs it.

@@ -15,6 +15,7 @@ use crate::state::key::Key;
 use crate::state::value::{Letter, encode_unsent};
 
 use super::io::{ChannelItem, WorkerIndex};
+use super::mailbox::heap_bytes;
 
 /// Both directions between this worker and one other.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl Channel {
     }
 
     /// Gives what is owed if there is room and it is worth an item.
-    pub(crate) fn give_back(&mut self, capacity_bytes: u32) {
+    pub(crate) fn give(&mut self, capacity_bytes: u32) {
         if !self.awaits_barrier && capacity_bytes / 4 < self.owed {
             self.outgoing.push(ChannelItem::Credit(std::mem::take(&mut self.owed)));
         }
@@ -144,7 +145,7 @@ impl Channel {
 
 /// What a message costs in credit: about its bytes of memory.
 pub(crate) fn credit_of(message: &Message) -> u32 {
-    let heap = message.argument.heap_bytes();
+    let heap = heap_bytes(&message.argument, message.headers.as_deref());
     u32::try_from(size_of::<Message>() + heap).unwrap_or(u32::MAX)
 }
 

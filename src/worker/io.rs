@@ -240,7 +240,7 @@ pub enum Taken {
 /// What travels on a channel between two workers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChannelItem {
-    /// A message; takes one credit.
+    /// A message; takes as much credit as it has bytes, about.
     Message(Message),
     /// The sender has cut this epoch; needs no credit.
     Barrier(Epoch),

@@ -12,9 +12,11 @@ use std::ops::ControlFlow;
 use crate::address::Address;
 use crate::epoch::Epoch;
 use crate::epoch::frame::FrameBuilder;
+use crate::message::Headers;
 use crate::state::key::{Key, Kind, address_prefix};
 use crate::state::value::{Letter, decode_letter, encode_letter};
 use crate::store::{BaseError, BaseRead};
+use crate::typed_value::TypedValue;
 
 use super::REPLAYED;
 
@@ -250,11 +252,16 @@ impl Waiting {
 impl Letter {
     /// Bytes beside the letter itself.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let headers = self.headers.as_ref().map_or(0, |headers| {
-            headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum()
-        });
-        headers + self.argument.heap_bytes()
+        heap_bytes(&self.argument, self.headers.as_deref())
     }
+}
+
+/// Bytes of a message or letter beside itself.
+pub(crate) fn heap_bytes(argument: &TypedValue, headers: Option<&Headers>) -> usize {
+    let of_headers = headers.map_or(0, |headers| {
+        headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len()).sum()
+    });
+    of_headers + argument.heap_bytes()
 }
 
 fn put(address: &Address, waiting: &mut Waiting, epoch: Epoch, frame: &mut FrameBuilder) {

@@ -18,6 +18,10 @@ pub(crate) struct Account {
     used: usize,
     /// Of the sessions: asked for rather than counted.
     session_bytes: usize,
+    /// Of that, PUBLISHes that wait for the intake, …
+    held_bytes: usize,
+    /// … and what waits for brokers.
+    outbox_bytes: usize,
     /// Of the overlay, likewise.
     overlay_bytes: usize,
     /// Bytes that the working epoch made dirty.
@@ -44,6 +48,8 @@ impl Account {
             limit: limits.memory_bytes,
             used: 0,
             session_bytes: 0,
+            held_bytes: 0,
+            outbox_bytes: 0,
             overlay_bytes: 0,
             epoch_bytes: 0,
             letter_bytes: 0,
@@ -132,9 +138,9 @@ impl Account {
         self.used() + bytes <= self.limit / 100 * EFFECTS_FIT_PERCENT
     }
 
-    /// What is left of the account when no effects fit any more, in bytes.
-    pub(crate) fn rest(&self) -> usize {
-        self.limit / 100 * (100 - EFFECTS_FIT_PERCENT)
+    /// Are there as many letters in memory as there may be where other workers are to be invited?
+    fn is_full_of_letters(&self) -> bool {
+        self.limit / 100 * LETTERS_PERCENT <= self.letter_bytes
     }
 
     /// What one call may take of the rest, in bytes, request and reply.
@@ -147,17 +153,23 @@ impl Account {
         PAGE_BYTES_MAX.min(self.limit / 100 * PAGE_PERCENT)
     }
 
-    /// Is there room to invite more from other workers? Whatever else is held: letters can be spilled, what waits for a channel
-    /// cannot, so two workers that are full of messages for each other still take them. An epoch that is shut opens at a commit.
-    /// What reaches a session's outbox from other workers cannot be spilled either, but the broker takes it: where that is what fills
-    /// the account, they wait for the broker.
-    pub(crate) fn has_room(&self) -> bool {
-        let is_full_of_outbox = self.is_above(CREDIT_PERCENT) && self.rest() < self.session_bytes;
-        self.letter_bytes < self.rest() && !is_full_of_outbox && !self.is_epoch_shut
+    /// Is there room to invite more from other workers? If what they may send fits, and letters can be spilled while it comes. An epoch that
+    /// is shut opens at a commit.
+    ///
+    /// Messages that wait for a channel cannot be spilled, so two workers that are full of them still take each other's. What reaches a
+    /// session's outbox cannot be spilled either, but the broker takes it: where that fills the account, other workers wait for the broker.
+    pub(crate) fn has_room(&self, has_unsent: bool) -> bool {
+        let is_full_of_outbox = self.limit / 100 * LETTERS_PERCENT < self.outbox_bytes;
+        let fits = !self.is_above(INVITES_PERCENT) || has_unsent && !is_full_of_outbox;
+        fits && !self.is_full_of_letters() && !self.is_epoch_shut
     }
 
     fn is_above(&self, percent: usize) -> bool {
         self.limit / 100 * percent < self.used()
+    }
+
+    fn is_above_beside_held(&self, percent: usize) -> bool {
+        self.limit / 100 * percent < self.used() - self.held_bytes
     }
 }
 
@@ -185,9 +197,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
 
     /// Asks for a fold when memory is short, opens and closes the ingress.
     pub(crate) fn balance_memory(&mut self, now: Instant) {
-        self.account.session_bytes = self.sessions.iter().map(|owned| owned.session.memory_bytes()).sum();
-        self.account.overlay_bytes = self.overlay.memory_bytes();
-        let is_short = self.account.is_above(FOLD_WANTED_PERCENT) || !self.memory_waiters.is_empty();
+        let (mut all, mut held, mut outbox) = (0, 0, 0);
+        for session in self.sessions.iter().map(|owned| &owned.session) {
+            all += session.memory_bytes();
+            held += session.held_bytes();
+            outbox += session.outbox_bytes();
+        }
+        let account = &mut self.account;
+        (account.session_bytes, account.held_bytes, account.outbox_bytes) = (all, held, outbox);
+        account.overlay_bytes = self.overlay.memory_bytes();
+        let is_short = account.is_above(FOLD_WANTED_PERCENT)
+            || !self.memory_waiters.is_empty()
+            || self.are_peers_kept_waiting();
         // A fold helps only if something was committed since the last.
         let helps = self.epochs.folded < self.epochs.committed;
         if is_short && helps && !self.account.is_fold_wanted {
@@ -199,7 +220,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
             self.account.letters_max <= self.account.letters || self.account.is_full_of_dead_letters();
         let before = self.account.intake();
         let percent = if self.account.is_intake_open { INTAKE_CLOSES_PERCENT } else { INTAKE_OPENS_PERCENT };
-        let has_room = !self.account.is_above(percent) && !is_counted_out;
+        // What is held takes no more when it is let in.
+        let has_room = !self.account.is_above_beside_held(percent) && !is_counted_out;
         if has_room != self.account.is_intake_open {
             self.account.is_intake_open = has_room;
             self.count(if has_room { "intake-opened" } else { "intake-closed" });
@@ -231,9 +253,18 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         for owned in &mut self.sessions {
             owned.session.folded(folded);
         }
-        if self.account.is_above(EVICT_ABOVE_PERCENT) || !self.memory_waiters.is_empty() {
+        if self.account.is_above(EVICT_ABOVE_PERCENT)
+            || !self.memory_waiters.is_empty()
+            || self.are_peers_kept_waiting()
+        {
             self.evict(folded);
         }
+    }
+
+    /// Do other workers get no credit before letters or states leave memory?
+    fn are_peers_kept_waiting(&self) -> bool {
+        !self.channels.is_empty()
+            && (self.account.is_full_of_letters() || self.account.is_above(INVITES_PERCENT))
     }
 
     /// Lets an address wait until so many bytes fit, and gives back what it can read again then: those that wait must not hold what
@@ -261,8 +292,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
     }
 
     fn evict(&mut self, folded: Epoch) {
-        let Self { instances, account, epochs, memory_waiters, .. } = self;
-        let kept = if memory_waiters.is_empty() { MAILBOX_KEPT_LETTERS } else { 0 };
+        let somebody_waits = !self.memory_waiters.is_empty() || self.are_peers_kept_waiting();
+        let kept = if somebody_waits { 0 } else { MAILBOX_KEPT_LETTERS };
+        let Self { instances, account, epochs, .. } = self;
         instances.sweep(|instance| {
             if !account.is_above(EVICT_DOWN_TO_PERCENT) {
                 return Sweep::Enough;
@@ -315,18 +347,16 @@ const CALL_PERCENT: usize = 8;
 const PAGE_PERCENT: usize = 5;
 /// More than this is not read back at a time, in bytes.
 const PAGE_BYTES_MAX: usize = 64 * 1024;
-/// Above this share, much of it outbox, other workers are invited to send no more: what they may send already is to fit.
-const CREDIT_PERCENT: usize = 90;
-/// Letters that a spilled mailbox keeps in memory, to go on with; none while an address waits for memory.
+/// Up to this share other workers are invited: what they may send then fits.
+const INVITES_PERCENT: usize = 100 - CHANNELS_PERCENT;
+/// With so many letters in memory they are not, nor with so much for brokers above that share.
+const LETTERS_PERCENT: usize = 25;
+/// Letters that a spilled mailbox keeps in memory, to go on with; none while an address or another worker waits for memory.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 
 const _: () =
     assert!(EVICT_DOWN_TO_PERCENT < EVICT_ABOVE_PERCENT && EVICT_ABOVE_PERCENT < FOLD_WANTED_PERCENT);
-const _: () = assert!(
-    INTAKE_CLOSES_PERCENT < EFFECTS_FIT_PERCENT
-        && EFFECTS_FIT_PERCENT < CREDIT_PERCENT
-        && CREDIT_PERCENT < 100
-);
+const _: () = assert!(INTAKE_CLOSES_PERCENT < EFFECTS_FIT_PERCENT && EFFECTS_FIT_PERCENT < INVITES_PERCENT);
 const _: () = assert!(EFFECTS_FIT_PERCENT + CHANNELS_PERCENT + CALL_PERCENT + PAGE_PERCENT <= 100);
 const _: () =
     assert!(INTAKE_OPENS_PERCENT < INTAKE_CLOSES_PERCENT && FOLD_WANTED_PERCENT < INTAKE_OPENS_PERCENT);

@@ -518,13 +518,14 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.outputs.push_back(WorkerOutput::Event { kind, text });
     }
 
-    /// After each input and run: give back credit, open or close the ingress, emit what goes to other workers, tell how busy we are.
+    /// After each input and run: give credit, open or close the ingress, emit what goes to other workers, tell how busy we are.
     fn settle(&mut self, now: Instant) {
         self.drain_sessions(now);
         self.balance_memory(now);
+        let has_unsent = self.channels.iter().any(|channel| 0 < channel.unsent_count());
         for at in 0..self.channels.len() {
-            if self.account.has_room() {
-                self.channels[at].give_back(self.config.limits.channel_bytes);
+            if self.account.has_room(has_unsent) {
+                self.channels[at].give(self.config.limits.channel_bytes);
             }
             if let Some(items) = self.channels[at].take_outgoing() {
                 self.outputs.push_back(WorkerOutput::Channel { to: self.channels[at].peer, items });

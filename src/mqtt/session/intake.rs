@@ -15,7 +15,7 @@ impl Session {
         if self.stopping.is_some() {
             return;
         }
-        let is_counted = publish.qos != Qos::AtMostOnce;
+        let is_counted = is_counted(&publish);
         let waits = self.intake != Intake::Open || !self.held.is_empty();
         if !waits || self.inbound.is_repeat(&publish) {
             self.take_publish(now, publish, topic);
@@ -100,7 +100,7 @@ impl Session {
         }
         while let Some(publish) = self.held.pop_front() {
             self.held_bytes -= bytes_of(&publish);
-            self.held_uncounted -= usize::from(publish.qos == Qos::AtMostOnce);
+            self.held_uncounted -= usize::from(!is_counted(&publish));
             let topic: Arc<str> = Arc::from(String::from_utf8_lossy(&publish.topic));
             self.take_publish(now, publish, topic);
         }
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// So many held PUBLISHes are the last that is read before the intake opens. All packets behind them wait too. A broker that keeps
-    /// to our Receive Maximum gets there with QoS 0 alone, and only while a paused intake holds that too.
+    /// to our Receive Maximum gets there only with QoS 0, which that does not count.
     pub(super) fn unread_beyond(&self) -> usize {
         match self.config.broker.protocol {
             Protocol::V5 => self.held_max() * RECEIVE_MAXIMUM_TOLERANCE,
@@ -134,6 +134,11 @@ impl Session {
             Protocol::V311 => self.config.receive_maximum.max(RECEIVE_MAXIMUM_V311),
         })
     }
+}
+
+/// Does the Receive Maximum count it?
+fn is_counted(publish: &Publish) -> bool {
+    publish.qos != Qos::AtMostOnce
 }
 
 fn bytes_of(publish: &Publish) -> usize {

@@ -73,29 +73,29 @@ impl Scenario {
         }
         match case.manner {
             Manner::Swarm => scenario,
-            Manner::Plain => scenario.plain(),
+            Manner::Plain(sabotage) => scenario.plain(sabotage),
         }
     }
 
     /// QoS 2 both ways and crashes, nothing else: where planted mistakes are looked for; and what one of them needs to show.
-    fn plain(mut self) -> Self {
+    fn plain(mut self, sabotage: Sabotage) -> Self {
         self.plan.faults = Faults::default();
         self.plan.crash_one_in = 300;
         self.plan.store_crash_one_in = 20;
         (self.qos_in, self.qos_out) = (Qos::ExactlyOnce, Qos::ExactlyOnce);
         self.remote = false;
         (self.fails, self.loses_sessions, self.drops, self.meddles) = (false, false, false, false);
-        if self.plan.sabotage == Sabotage::GuardOutlives {
+        if sabotage == Sabotage::GuardOutlives {
             // Without deaths: where a broker uses packet ids again at once, a record that it sends again after a death cannot be told
             // from the equal one before it.
             self.plan.faults.broker.packet_ids_max = PACKET_IDS_FEW;
             (self.plan.crash_one_in, self.plan.store_crash_one_in) = (0, 0);
             self.plan.disconnect_one_in = 0;
         }
-        if self.plan.sabotage == Sabotage::SharesNoMemory {
+        if sabotage == Sabotage::SharesNoMemory {
             self.flood();
         }
-        if matches!(self.plan.sabotage, Sabotage::HearsOldSession | Sabotage::HidesLosses) {
+        if matches!(sabotage, Sabotage::HearsOldSession | Sabotage::HidesLosses) {
             // Sessions are lost, and connections with what was under way on them.
             self.loses_sessions = true;
             self.plan.faults.loses_tails = true;

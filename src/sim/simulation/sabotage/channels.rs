@@ -1,6 +1,6 @@
 //! Which mistakes can be made on a channel between two workers? What it carries is late, turned round, misled or held back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sabotage;
 use crate::epoch::Epoch;
@@ -14,6 +14,8 @@ pub(in crate::sim) struct ChannelMistakes {
     barriers: BTreeMap<(WorkerIndex, WorkerIndex), Epoch>,
     /// Messages that came late and are in no section yet: by receiver, then type and id.
     late: BTreeMap<WorkerIndex, BTreeMap<(String, String), usize>>,
+    /// Who has been invited at all since the start: that comes, for nothing could go the other way before it.
+    invited: BTreeSet<(WorkerIndex, WorkerIndex)>,
     /// Credit that waits, by sender and receiver.
     credit: BTreeMap<(WorkerIndex, WorkerIndex), u32>,
 }
@@ -91,7 +93,9 @@ impl ChannelMistakes {
         let mut held = self.credit.remove(&(from, to)).unwrap_or(0);
         let has_message = items.iter().any(|item| matches!(item, ChannelItem::Message(_)));
         items.retain(|item| {
-            if let ChannelItem::Credit(bytes) = item {
+            if let ChannelItem::Credit(bytes) = item
+                && !self.invited.insert((from, to))
+            {
                 held += bytes;
                 return false;
             }
