@@ -301,6 +301,9 @@ impl Inbound {
         let number = self.by_packet.get(&id).copied();
         let committed = number.is_some_and(|number| number < self.entries_committed);
         let synced = wire.synced;
+        if let Some(number) = number {
+            self.forget_proof(number);
+        }
         let entry = number.and_then(|number| Some((number, self.entry_mut(number)?)));
         match entry {
             Some((number, entry)) => match entry.state {
@@ -311,6 +314,17 @@ impl Inbound {
                 State::Done => self.complete_unknown(id, wire),
             },
             None => self.complete_unknown(id, wire),
+        }
+    }
+
+    /// The broker asks for its PUBCOMP again: no answer to a PINGREQ before that one proves anything.
+    fn forget_proof(&mut self, number: u64) {
+        let Some(at) = self.unproven.iter().position(|(unproven, _)| *unproven == number) else { return };
+        self.unproven.remove(at);
+        if let Some(probed) = &mut self.probed
+            && at < *probed
+        {
+            *probed -= 1;
         }
     }
 

@@ -38,7 +38,7 @@ use crate::sim::swarm;
 use crate::sim::watch::Watch;
 use crate::store::{Store, StoreCommand, StoreLimits};
 use crate::worker::io::{SessionIndex, WorkerIndex, WorkerInput};
-use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart, session_owner};
+use crate::worker::{Worker, WorkerConfig, WorkerLimits, WorkerStart, channel_bytes_max, session_owner};
 use invocations::{Invocations, SimNotes};
 use sabotage::{Sabotage, Sabotaged};
 use trace::Trace;
@@ -133,7 +133,7 @@ struct Board {
     node: Node,
     workers: Vec<Worker<SimBase, SimNotes>>,
     /// What each had to hold after its start and still holds, in bytes. Where there were fewer workers before, that may be more than its
-    /// share now: it may become no more.
+    /// share now: no more may come to it than what waits for its channels.
     recovered_bytes: Vec<usize>,
     store: Store<SimDisk, SimBase>,
 }
@@ -525,7 +525,7 @@ impl Simulation {
         for (worker, recovered) in board.workers.iter().zip(&mut board.recovered_bytes) {
             let used = worker.memory_bytes();
             *recovered = used.min(*recovered);
-            let bound = if share < *recovered { *recovered + HELD_BYTES } else { share };
+            let bound = share.max(*recovered + channel_bytes_max(share, 2) as usize);
             self.memory_percent_max = self.memory_percent_max.max(used * 100 / bound);
         }
     }
@@ -573,5 +573,3 @@ const WALL_MS: u64 = 1_790_000_000_000;
 const SUBSCRIBED_MAX: Duration = Duration::from_secs(3_600);
 /// How long a slow function takes at most, in microseconds.
 const SLOW_US_MAX: u64 = 300_000;
-/// What sessions may hold of what a broker sends before it minds a closed intake: Receive Maximum times a small record, and some.
-const HELD_BYTES: usize = 8 * 1024;

@@ -129,6 +129,10 @@ impl Account {
         self.used + self.session_bytes + self.overlay_bytes
     }
 
+    pub(crate) fn used_beside_held(&self) -> usize {
+        self.used() - self.held_bytes
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
@@ -140,7 +144,9 @@ impl Account {
 
     /// Are there as many letters in memory as there may be where other workers are to be invited?
     fn is_full_of_letters(&self) -> bool {
-        self.limit / 100 * LETTERS_PERCENT <= self.letter_bytes
+        let percent =
+            if self.is_above(INVITES_PERCENT) { LETTERS_PERCENT - CHANNELS_PERCENT } else { LETTERS_PERCENT };
+        self.limit / 100 * percent <= self.letter_bytes
     }
 
     /// What one call may take of the rest, in bytes, request and reply.
@@ -166,10 +172,6 @@ impl Account {
 
     fn is_above(&self, percent: usize) -> bool {
         self.limit / 100 * percent < self.used()
-    }
-
-    fn is_above_beside_held(&self, percent: usize) -> bool {
-        self.limit / 100 * percent < self.used() - self.held_bytes
     }
 }
 
@@ -221,7 +223,8 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         let before = self.account.intake();
         let percent = if self.account.is_intake_open { INTAKE_CLOSES_PERCENT } else { INTAKE_OPENS_PERCENT };
         // What is held takes no more when it is let in.
-        let has_room = !self.account.is_above_beside_held(percent) && !is_counted_out;
+        let is_above = self.account.limit / 100 * percent < self.account.used_beside_held();
+        let has_room = !is_above && !is_counted_out;
         if has_room != self.account.is_intake_open {
             self.account.is_intake_open = has_room;
             self.count(if has_room { "intake-opened" } else { "intake-closed" });
@@ -349,8 +352,9 @@ const PAGE_PERCENT: usize = 5;
 const PAGE_BYTES_MAX: usize = 64 * 1024;
 /// Up to this share other workers are invited: what they may send then fits.
 const INVITES_PERCENT: usize = 100 - CHANNELS_PERCENT;
-/// With so many letters in memory they are not, nor with so much for brokers above that share.
-const LETTERS_PERCENT: usize = 25;
+/// With so many letters in memory they are not, nor with so much for brokers above that share; with fewer letters there, for a worker that
+/// waits to send itself may invite even then.
+const LETTERS_PERCENT: usize = 100 - EFFECTS_FIT_PERCENT;
 /// Letters that a spilled mailbox keeps in memory, to go on with; none while an address or another worker waits for memory.
 const MAILBOX_KEPT_LETTERS: usize = 16;
 

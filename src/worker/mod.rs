@@ -364,9 +364,9 @@ impl<B: BaseRead, N: Notes> Worker<B, N> {
         self.settle(now);
     }
 
-    /// Bytes that the memory account holds.
+    /// Bytes that the memory account holds beside PUBLISHes that wait for the intake, for which the Receive Maximum is the bound.
     pub fn memory_bytes(&self) -> usize {
-        self.account.used()
+        self.account.used_beside_held()
     }
 
     /// The number of the epoch that is being worked in.

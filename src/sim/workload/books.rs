@@ -41,6 +41,8 @@ struct Scenario {
     loses_sessions: bool,
     /// Are the broker's queues so short that it drops records?
     drops: bool,
+    /// Are records published much faster than they are worked off?
+    bursts: bool,
     meddles: bool,
 }
 
@@ -63,13 +65,16 @@ impl Scenario {
             loses_sessions: random.u8(0..8) == 0 && !case.leaves_out(Trouble::LostSession),
             meddles: random.bool() && !case.leaves_out(Trouble::Meddler),
             drops: random.u8(0..8) == 0 && !case.leaves_out(Trouble::FullQueue),
+            bursts: false,
         };
         if scenario.drops {
             scenario.plan.faults.broker.queue_max = QUEUE_FEW;
+            scenario.bursts = true;
         }
         let floods = random.u8(0..8) == 0 && !case.leaves_out(Trouble::Flood);
         if floods && case.manner == Manner::Swarm {
             scenario.flood();
+            scenario.bursts |= random.bool();
         }
         match case.manner {
             Manner::Swarm => scenario,
@@ -85,6 +90,7 @@ impl Scenario {
         (self.qos_in, self.qos_out) = (Qos::ExactlyOnce, Qos::ExactlyOnce);
         self.remote = false;
         (self.fails, self.loses_sessions, self.drops, self.meddles) = (false, false, false, false);
+        self.bursts = false;
         if sabotage == Sabotage::GuardOutlives {
             // Without deaths: where a broker uses packet ids again at once, a record that it sends again after a death cannot be told
             // from the equal one before it.
@@ -151,7 +157,7 @@ impl Scenario {
             if self.meddles {
                 meddler.meddle(&mut simulation)?;
             }
-            let pause = Duration::from_micros(random.u64(0..20_000) / if self.drops { 50 } else { 1 });
+            let pause = Duration::from_micros(random.u64(0..20_000) / if self.bursts { 50 } else { 1 });
             simulation.run_until(simulation.now() + pause);
         }
         simulation.heal();

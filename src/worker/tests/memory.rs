@@ -1,7 +1,7 @@
 //! What does a worker hold, and does it go on when that is full?
 
 use super::bench::*;
-use crate::function::{PersistedTable, PersistedValue};
+use crate::function::{FunctionError, PersistedTable, PersistedValue};
 use crate::worker::WorkerLimits;
 use crate::worker::io::TakenRecord;
 
@@ -119,6 +119,36 @@ fn a_start_whose_account_is_full_invites_nobody_until_a_fold() {
     bench.send(&address("test/a", &other), "tell");
     bench.run(1, 1);
     assert_eq!((bench.status(1).messages_unsent, bench.under_way(1, 0)), (1, 0));
+    bench.fold();
+    bench.settle();
+    assert_eq!(bench.status(1).messages_unsent, 0);
+}
+
+#[test]
+fn letters_of_addresses_that_wait_do_not_keep_other_workers_waiting() {
+    let (target, other) = (id_of(0, 2), id_of(1, 2));
+    let function = module(move |context, text| match text {
+        "tell" => {
+            for _ in 0..3 {
+                context.send(address("test/a", &target), "told")?;
+            }
+            Ok(())
+        }
+        "told" => Ok(()),
+        _ => Err(FunctionError::new("not yet")),
+    });
+    let mut bench = Bench::new(2, tight(), function);
+    // One letter each: none of them is one too many for its mailbox.
+    for id in ids_of(0, 2).skip(1).take(40) {
+        bench.send(&address("test/a", &id), format!("{:300}", ""));
+    }
+    bench.run(0, 40);
+    bench.send(&address("test/a", &other), "tell");
+    bench.run(1, 1);
+    bench.commit();
+    bench.settle();
+    assert!(0 < bench.status(1).messages_unsent, "letters fill their share");
+    assert!(bench.fold_wanted);
     bench.fold();
     bench.settle();
     assert_eq!(bench.status(1).messages_unsent, 0);

@@ -354,6 +354,25 @@ fn a_clean_start_empties_what_the_broker_knows_of_an_egress() {
 }
 
 #[test]
+fn a_pubrel_that_comes_again_before_the_release_is_durable_is_answered_in_the_end() {
+    let mut bench = listener();
+    bench.publish_in(1, Qos::ExactlyOnce, false, "x");
+    bench.commit();
+    bench.receive(&Packet::PubRel { id: 1, reason: 0 });
+    bench.lose_connection();
+    bench.connack(true);
+    bench.receive(&Packet::PubRel { id: 1, reason: 0 });
+    // The card takes its time, and the broker answers a PINGREQ meanwhile: that says nothing of a PUBCOMP that was not sent.
+    bench.now += Duration::from_secs(2);
+    bench.session.handle_timeout(bench.now);
+    bench.receive(&Packet::PingResp);
+    bench.said();
+    bench.sync();
+    assert_eq!(bench.said(), [Packet::PubComp { id: 1, reason: 0 }]);
+    assert_eq!(bench.session.status().accepted_unfinished, 1, "nor is it finished before the next answer");
+}
+
+#[test]
 fn a_closed_intake_holds_publishes_and_handles_the_rest() {
     let mut bench = listener();
     bench.publish_in(1, Qos::ExactlyOnce, false, "x");
