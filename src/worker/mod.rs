@@ -129,7 +129,7 @@ pub struct WorkerLimits {
     pub epoch_bytes: usize,
     /// Bytes of one invocation's effects; more is the function's error.
     pub effects_bytes_max: usize,
-    /// Bytes that a channel to another worker holds; at most an even part of 12 % of `memory_bytes` for each other worker.
+    /// Bytes that a channel to another worker holds. Those of all others to this one have at most 12 % of `memory_bytes`.
     pub channel_bytes: u32,
     /// Letters that wait on this worker; more closes the ingress until they are fewer.
     pub letters_max: u64,
